@@ -1,0 +1,1 @@
+"""The command line: composes and prints, never computes."""

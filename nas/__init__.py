@@ -1,0 +1,3 @@
+"""Neural architecture search for efficient multimodal LLMs: the engine."""
+
+__version__ = "0.1.0"

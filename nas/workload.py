@@ -1,0 +1,46 @@
+"""Workload: what is asked of the model in one request, read from YAML."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.errors import ConfigError, UnknownNameError
+from search_spaces.reading import check, read_mapping
+
+SHIPPED = Path(__file__).parent / "workloads"
+
+
+class Workload(BaseModel):
+    """One request: images and prompt tokens in, new tokens out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    description: str = ""
+    images: int = Field(default=1, ge=1)
+    prompt_tokens: int = Field(ge=1)
+    new_tokens: int = Field(ge=1)
+    batch: int = Field(default=1, ge=1)
+
+
+def names() -> list[str]:
+    """Names of the shipped workloads."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load(name_or_path: str) -> Workload:
+    """A shipped workload by name, or the user's own YAML by path.
+
+    Raises: UnknownNameError, ConfigError.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = SHIPPED / f"{name_or_path}.yaml"
+        if not path.is_file():
+            near = difflib.get_close_matches(name_or_path, names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(names())}"
+            raise UnknownNameError(f"no workload named {name_or_path!r}; {hint}")
+    return check(read_mapping(path, ConfigError), Workload, str(path), ConfigError)
