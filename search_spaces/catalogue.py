@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from search_spaces.reading import check, read_mapping
 
 COMPONENTS = Path(__file__).parent / "components"
 
@@ -21,6 +22,10 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+RecordType = TypeVar("RecordType", bound=_Record)
+Triple = Annotated[tuple[float, float, float], BeforeValidator(tuple)]
+
+
 class EncoderSpec(_Record):
     """A vision encoder: images (B, 3, R, R) -> tokens (B, N, width) on a grid of side R / stride."""
 
@@ -31,18 +36,22 @@ class EncoderSpec(_Record):
     feature_index: int | None = Field(default=None, description="cnn: which intermediate feature map is read")
     width: int = Field(gt=0, description="channels of a visual token")
     stride: int = Field(gt=0, description="pixels of each side that one token covers")
-    params: int = Field(gt=0, description="parameters that run when tokens are read (unused tail removed)")
+    params: int = Field(gt=0, description="parameters that run when tokens are read, without position embeddings")
     prefix_tokens: int = Field(default=0, description="vit: class and register tokens, dropped at the output")
     layers: int | None = None
     ffn: int | None = None
     heads: int | None = None
     flops_per_pixel: float | None = Field(default=None, description="cnn: FLOPs per input pixel (2 x multiply-adds)")
     activation_bytes_per_pixel: float | None = Field(default=None, description="cnn: peak activation bytes, fp32")
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
     weights: str | None = Field(default=None, description="key of nas.model.pretrained, None = random")
     package: str | None = Field(default=None, description="pip package that carries the weights")
     source: str
+
+    def position_params(self, resolution: int) -> int:
+        """Parameters of a ViT's learned position embedding at this resolution."""
+        return (self.grid_side(resolution) ** 2 + self.prefix_tokens) * self.width if self.family == "vit" else 0
 
     def grid_side(self, resolution: int) -> int:
         """Side of the square token grid at a resolution that the stride divides."""
@@ -80,18 +89,54 @@ class OperatorSpec(_Record):
     source: str
 
 
-@lru_cache(maxsize=None)
-def _read(file: str, record: type[_Record]) -> dict[str, _Record]:
+@cache
+def _read(file: str, record: type[RecordType]) -> dict[str, RecordType]:
     path = COMPONENTS / file
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    try:
-        return {name: record(name=name, **fields) for name, fields in entries.items()}
-    except (TypeError, ValidationError) as error:
-        raise SpaceError(f"{path}: {error}") from error
+    entries = read_mapping(path, SpaceError)
+    return {
+        name: check({"name": name, **fields}, record, f"{path.name}: {name}", SpaceError)
+        for name, fields in entries.items()
+    }
 
 
-def suggest(kind: str, name: str, known: list[str], see: str) -> SpaceError:
+def encoders() -> dict[str, EncoderSpec]:
+    """Every vision encoder of the catalogue, by name."""
+    return _read("encoders.yaml", EncoderSpec)
+
+
+def language_models() -> dict[str, LanguageModelSpec]:
+    """Every language model of the catalogue, by name."""
+    return _read("language_models.yaml", LanguageModelSpec)
+
+
+def projectors() -> dict[str, OperatorSpec]:
+    """Every projector of the catalogue, by name."""
+    return _read("projectors.yaml", OperatorSpec)
+
+
+def compressors() -> dict[str, OperatorSpec]:
+    """Every token-compression method of the catalogue, by name."""
+    return _read("compressors.yaml", OperatorSpec)
+
+
+def encoder(name: str) -> EncoderSpec:
+    """Raises: SpaceError with the near miss."""
+    return _find("encoder", name, encoders())
+
+
+def language_model(name: str) -> LanguageModelSpec:
+    """Raises: SpaceError with the near miss."""
+    return _find("language model", name, language_models())
+
+
+def _find(kind: str, name: str, known: dict[str, RecordType]) -> RecordType:
+    if name not in known:
+        raise unknown(kind, name, list(known))
+    return known[name]
+
+
+def unknown(kind: str, name: str, known: list[str]) -> SpaceError:
     """The error for an unknown name, with the nearest known one."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-    return SpaceError(f"no {kind} named {name!r}; {hint} (see `{see}`)")
+    return SpaceError(f"no {kind} named {name!r}; {hint}")
