@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from search_spaces.catalogue import EncoderSpec
@@ -14,40 +13,26 @@ from search_spaces.catalogue import EncoderSpec
 class VisionEncoder(nn.Module):
     """Tokens of a square image on a grid of side R / stride, in raster order; prefix tokens are dropped.
 
-    A convolutional encoder is built only up to the feature map that is read; a ViT without its pooling head.
+    A convolutional encoder is cut after the feature map that is read; a ViT has no pooling head.
     """
 
     def __init__(self, spec: EncoderSpec, resolution: int) -> None:
         super().__init__()
-        self.width = spec.width
-        self.grid = spec.grid_side(resolution)
-        arguments: dict[str, Any] = dict(spec.timm_args)
-        if spec.family == "cnn":
-            self.backbone = timm.create_model(
-                spec.timm, features_only=True, out_indices=[spec.feature_index], **arguments
-            )
-        else:
-            self.backbone = timm.create_model(spec.timm, img_size=resolution, num_classes=0, **arguments)
+        self.feature_index = spec.feature_index
         self.prefix_tokens = spec.prefix_tokens
-        self.is_cnn = spec.family == "cnn"
+        arguments: dict[str, Any] = dict(spec.timm_args)
+        if spec.family == "vit":
+            arguments["img_size"] = resolution
+        self.backbone = timm.create_model(spec.timm, num_classes=0, **arguments)
+        if spec.feature_index is not None:
+            self.backbone.prune_intermediate_layers([spec.feature_index], prune_head=True)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R) -> (B, N, D) with N = grid * grid."""
-        if self.is_cnn:
-            features: Tensor = self.backbone(pixel_values)[0]
-            return features.flatten(2).transpose(1, 2)
-        tokens: Tensor = self.backbone.forward_features(pixel_values)
-        return tokens[:, self.prefix_tokens :]
-
-
-def resample_positions(embedding: Tensor, grid: int, prefix: int) -> Tensor:
-    """Position embedding (1, prefix + g*g, D) resampled to a grid of side `grid`, as timm does on loading."""
-    from timm.layers import resample_abs_pos_embed
-
-    resampled: Tensor = resample_abs_pos_embed(embedding, new_size=[grid, grid], num_prefix_tokens=prefix)
-    return resampled
-
-
-def encoder_input(spec: EncoderSpec, resolution: int, batch: int = 1) -> Tensor:
-    """A deterministic image batch (batch, 3, R, R) for counting and timing."""
-    return torch.linspace(-1, 1, 3 * resolution * resolution).reshape(1, 3, resolution, resolution).repeat(batch, 1, 1, 1)
+        """pixel_values: (B, 3, R, R) -> (B, N, D)."""
+        if self.feature_index is None:
+            tokens: Tensor = self.backbone.forward_features(pixel_values)
+            return tokens[:, self.prefix_tokens :]
+        features: Tensor = self.backbone.forward_intermediates(
+            pixel_values, indices=[self.feature_index], intermediates_only=True, stop_early=True
+        )[0]
+        return features.flatten(2).transpose(1, 2)

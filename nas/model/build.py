@@ -1,0 +1,73 @@
+"""From a candidate to a network, with random or pretrained weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nas.model import pretrained
+from nas.model.language import kept_layers
+from nas.model.multimodal import MultimodalConfig, MultimodalLM
+from nas.model.vision import VisionEncoder
+from search_spaces import catalogue
+from search_spaces.candidate import Candidate
+from search_spaces.catalogue import EncoderSpec
+
+
+def build(candidate: Candidate, *, weights: Literal["pretrained", "random"] = "pretrained", seed: int = 0) -> MultimodalLM:
+    """The candidate's network in evaluation mode, float32. The caller's random state is left as found.
+
+    `pretrained` loads what the catalogue has real weights for; projectors and parts without weights are random
+    under `seed`. Raises: MissingPackageError, SpaceError.
+    """
+    encoder = catalogue.encoder(candidate.encoder)
+    language = catalogue.language_model(candidate.lm)
+    config = MultimodalConfig(
+        candidate=candidate.to_dict(), encoder=encoder.model_dump(mode="json"), language_model=language.model_dump()
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MultimodalLM(config)
+        if not torch.empty(0).is_meta:
+            model.language_model.tie_weights()
+    if weights == "pretrained":
+        if encoder.weights is not None:
+            load_encoder(model.vision, encoder)
+        if language.weights is not None:
+            _load_language_model(model, pretrained.weights(language.weights))
+    return model.eval()
+
+
+def load_encoder(vision: VisionEncoder, spec: EncoderSpec) -> None:
+    """Real weights into an encoder of any resolution; position embeddings are resampled to its grid."""
+    from safetensors.torch import load_file
+    from timm.layers import resample_abs_pos_embed
+
+    assert spec.weights is not None
+    state = load_file(pretrained.weights(spec.weights))
+    own = vision.backbone.state_dict()
+    if "pos_embed" in own and own["pos_embed"].shape != state["pos_embed"].shape:
+        side = round((own["pos_embed"].shape[1] - spec.prefix_tokens) ** 0.5)
+        state["pos_embed"] = resample_abs_pos_embed(
+            state["pos_embed"], new_size=[side, side], num_prefix_tokens=spec.prefix_tokens
+        )
+    vision.backbone.load_state_dict({name: state[name] for name in own}, strict=True)
+
+
+def _load_language_model(model: MultimodalLM, file: object) -> None:
+    """Copies the embedding, the norm and the kept layers only; layer i of the cut model is kept[i] of the file."""
+    from safetensors import safe_open
+
+    candidate, spec = model.candidate, model.language_spec
+    kept = kept_layers(candidate.lm_layers, spec.layers, candidate.lm_depth)
+    target: dict[str, Tensor] = model.language_model.state_dict()
+    with safe_open(str(file), framework="pt") as stored, torch.no_grad():
+        for name, tensor in target.items():
+            if name == "lm_head.weight" and spec.tied_embeddings:
+                continue
+            parts = name.split(".")
+            if parts[:2] == ["model", "layers"]:
+                parts[2] = str(kept[int(parts[2])])
+            tensor.copy_(stored.get_tensor(".".join(parts)))

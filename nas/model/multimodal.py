@@ -1,0 +1,152 @@
+"""MultimodalLM: vision encoder, token compression, projector and language model as one transformers model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from nas.model.compress import build_compressor
+from nas.model.language import llama_config
+from nas.model.project import build_projector
+from nas.model.vision import VisionEncoder
+from search_spaces.candidate import Candidate
+from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
+
+
+class MultimodalConfig(PretrainedConfig):  # type: ignore[misc]
+    """Carries the candidate and the specs of its parts, so that an export reloads without the catalogue."""
+
+    model_type = "nas_multimodal"
+
+    def __init__(
+        self,
+        candidate: dict[str, Any] | None = None,
+        encoder: dict[str, Any] | None = None,
+        language_model: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.candidate = candidate or {}
+        self.encoder = encoder or {}
+        self.language_model = language_model or {}
+        kwargs.setdefault("tie_word_embeddings", bool(self.language_model.get("tied_embeddings", False)))
+        super().__init__(**kwargs)
+
+    def get_text_config(self, *_: Any, **__: Any) -> LlamaConfig:
+        """The language model's own config, which generation reads for its cache."""
+        if not self.language_model:
+            return LlamaConfig()
+        return LlamaConfig(**llama_config(LanguageModelSpec(**self.language_model), self.candidate["lm_depth"]))
+
+
+class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """A candidate as a network. Image placeholders in `input_ids` are replaced by projected visual tokens.
+
+    Shapes: B batch, N tokens of the grid, M visual tokens that enter the LM, T sequence, H hidden size.
+    """
+
+    config_class = MultimodalConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _tied_weights_keys = {"language_model.lm_head.weight": "language_model.model.embed_tokens.weight"}
+
+    def __init__(self, config: MultimodalConfig) -> None:
+        super().__init__(config)
+        self.candidate = Candidate(**config.candidate)
+        self.encoder_spec = EncoderSpec(**config.encoder)
+        self.language_spec = LanguageModelSpec(**config.language_model)
+        candidate, hidden = self.candidate, self.language_spec.hidden
+        pools_itself = candidate.projector == "ldp-v2"
+        method = "none" if pools_itself else candidate.compression
+        self.vision = VisionEncoder(self.encoder_spec, candidate.resolution)
+        self.compressor, width = build_compressor(method, candidate.compression_factor, self.encoder_spec.width)
+        self.projector = build_projector(candidate.projector, width, hidden, candidate.compression_factor)
+        self.language_model = LlamaForCausalLM._from_config(
+            LlamaConfig(**llama_config(self.language_spec, candidate.lm_depth)), attn_implementation="sdpa"
+        )
+        self.post_init()
+
+    @property
+    def visual_tokens(self) -> int:
+        """M, the visual tokens of one image that enter the language model."""
+        grid = self.encoder_spec.grid_side(self.candidate.resolution)
+        return grid * grid // self.candidate.compression_factor
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Every part has initialised itself on construction."""
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.language_model.get_input_embeddings()  # type: ignore[no-any-return]
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.language_model.lm_head  # type: ignore[no-any-return]
+
+    def vision_tokens(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values: (B, 3, R, R) -> (B, N, D), the encoder's own tokens."""
+        tokens: Tensor = self.vision(pixel_values)
+        return tokens
+
+    def project_tokens(self, tokens: Tensor) -> Tensor:
+        """tokens: (B, N, D) -> (B, M, H), compressed and projected."""
+        projected: Tensor = self.projector(self.compressor(tokens))
+        return projected
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values: (B, 3, R, R) -> (B, M, H), what enters the language model."""
+        return self.project_tokens(self.vision_tokens(pixel_values))
+
+    def embed(self, input_ids: Tensor, visual: Tensor | None) -> Tensor:
+        """input_ids: (B, T); visual: (B, M, H) or None -> (B, T, H) with placeholders replaced in order."""
+        embedded: Tensor = self.get_input_embeddings()(input_ids)
+        if visual is None:
+            return embedded
+        places = (input_ids == self.language_spec.image_token_id).unsqueeze(-1).expand_as(embedded)
+        return embedded.masked_scatter(places, visual.to(embedded.dtype))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        vision_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """`vision_features` (B, N, D) are cached tokens of the encoder and take the place of `pixel_values`."""
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("forward needs input_ids or inputs_embeds")
+            visual = None
+            if vision_features is not None:
+                visual = self.project_tokens(vision_features)
+            elif pixel_values is not None:
+                visual = self.encode_images(pixel_values)
+            inputs_embeds = self.embed(input_ids, visual)
+        return self.language_model(  # type: ignore[no-any-return]
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
+        )
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """The image goes in with the first step only; afterwards its keys and values are in the cache."""
+        pixel_values = kwargs.pop("pixel_values", None)
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        if inputs["input_ids"].shape[1] > 1:
+            inputs["pixel_values"] = pixel_values
+        return inputs
+
+
+AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig, exist_ok=True)
+AutoModelForImageTextToText.register(MultimodalConfig, MultimodalLM, exist_ok=True)

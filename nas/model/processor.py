@@ -1,0 +1,91 @@
+"""Processor: images and questions into tensors, in the one form that training, measuring and asking share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.model import pretrained
+from search_spaces.candidate import Candidate
+from search_spaces.catalogue import EncoderSpec, encoder, language_model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from transformers import PreTrainedTokenizerBase
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+
+
+class Processor:
+    """Pixels of a square, normalised image; token ids of `<im_start> image tokens question <im_end> answer <im_end>`."""
+
+    def __init__(
+        self, resolution: int, mean: list[float], std: list[float], image_token_id: int, visual_tokens: int,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:  # fmt: skip
+        self.resolution = resolution
+        self.mean, self.std = mean, std
+        self.image_token_id, self.visual_tokens = image_token_id, visual_tokens
+        self.tokenizer = tokenizer
+        self.start_id, self.end_id = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Processor:
+        """The processor of a candidate of the catalogue."""
+        spec, language = encoder(candidate.encoder), language_model(candidate.lm)
+        tokens = spec.grid_side(candidate.resolution) ** 2 // candidate.compression_factor
+        tokenizer = pretrained.tokenizer(language.tokenizer)
+        return cls(candidate.resolution, list(spec.mean), list(spec.std), language.image_token_id, tokens, tokenizer)
+
+    def pixels(self, images: list[Image]) -> Tensor:
+        """PIL images of any size -> (B, 3, R, R), bicubic, scaled to 0..1 and normalised."""
+        return preprocess(images, self.resolution, self.mean, self.std)
+
+    def prompt(self, question: str) -> list[int]:
+        """Token ids up to where the answer starts."""
+        text = self.tokenizer(" " + question.strip(), add_special_tokens=False)["input_ids"]
+        return [self.start_id, *[self.image_token_id] * self.visual_tokens, *text, self.end_id]
+
+    def answer(self, answer: str) -> list[int]:
+        """Token ids of an answer with its end mark."""
+        return [*self.tokenizer(" " + answer.strip(), add_special_tokens=False)["input_ids"], self.end_id]
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids, without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def save(self, folder: Path) -> None:
+        """Tokenizer files and a preprocessor_config.json of the form of transformers' image processors."""
+        self.tokenizer.save_pretrained(folder)
+        settings: dict[str, Any] = {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True, "size": {"height": self.resolution, "width": self.resolution}, "resample": 3,
+            "do_rescale": True, "rescale_factor": 1 / 255,
+            "do_normalize": True, "image_mean": self.mean, "image_std": self.std, "do_convert_rgb": True,
+        }  # fmt: skip
+        (folder / PREPROCESSOR_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, candidate: Candidate, spec: EncoderSpec, image_token_id: int) -> Processor:
+        """The processor of an export."""
+        from transformers import PreTrainedTokenizerFast
+
+        tokens = spec.grid_side(candidate.resolution) ** 2 // candidate.compression_factor
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        return cls(candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer)
+
+
+def preprocess(images: list[Image], resolution: int, mean: list[float], std: list[float]) -> Tensor:
+    """PIL images -> (B, 3, R, R) float32."""
+    from PIL import Image as Pillow
+
+    arrays = [
+        np.asarray(image.convert("RGB").resize((resolution, resolution), Pillow.Resampling.BICUBIC)) for image in images
+    ]
+    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(255)
+    return pixels.sub_(torch.tensor(mean).view(1, 3, 1, 1)).div_(torch.tensor(std).view(1, 3, 1, 1))
