@@ -1,0 +1,81 @@
+"""Constraints as users write them: `ttft_ms <= 500`, `memory_gib <= 4`, `latency_ms@pi <= 60% of baseline`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nas.errors import ConfigError
+
+METRICS = ("quality", "ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params")
+LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
+FORM = re.compile(
+    r"^\s*(?P<metric>\w+)(?:@(?P<device>[\w.-]+))?\s*(?P<sign><=|>=)\s*(?P<number>[-+0-9.eE]+)\s*"
+    r"(?P<relative>%\s*of\s+baseline)?\s*$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A bound on one metric, absolute or in percent of the baseline's value."""
+
+    text: str
+    metric: str
+    device: str | None
+    upper: bool
+    bound: float
+    of_baseline: bool
+
+    def limit(self, baseline: float | None) -> float:
+        """The bound in the metric's unit."""
+        if not self.of_baseline:
+            return self.bound
+        if baseline is None:
+            raise ConfigError(f"constraint {self.text!r} needs the baseline's {self.metric}, which is not known")
+        return self.bound / 100 * baseline
+
+    def violation(self, value: float, baseline: float | None) -> float:
+        """How far a value is beyond the bound, in the metric's unit; <= 0 where it holds."""
+        excess = value - self.limit(baseline)
+        return excess if self.upper else -excess
+
+
+def parse(text: str) -> Constraint:
+    """Raises: ConfigError with rule, value and next step."""
+    found = FORM.match(text)
+    if not found:
+        raise ConfigError(
+            f"a constraint must read like 'ttft_ms <= 500' or 'latency_ms <= 60% of baseline', but got {text!r}"
+        )
+    check_metric(found["metric"], text)
+    try:
+        bound = float(found["number"])
+    except ValueError:
+        raise ConfigError(f"the bound must be a number, but got {found['number']!r} in {text!r}") from None
+    if not 0 < bound < float("inf"):
+        raise ConfigError(f"the bound must be positive and finite, but got {found['number']} in {text!r}")
+    if found["device"] and found["metric"] not in LATENCY_METRICS:
+        raise ConfigError(f"only {', '.join(LATENCY_METRICS)} take a device, but got {text!r}")
+    return Constraint(
+        " ".join(text.split()), found["metric"], found["device"], found["sign"] == "<=", bound, bool(found["relative"])
+    )
+
+
+def check_metric(metric: str, text: str) -> None:
+    """Raises: ConfigError with the near miss when no such metric exists."""
+    if metric not in METRICS:
+        near = difflib.get_close_matches(metric, METRICS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(METRICS)}"
+        raise ConfigError(f"no metric named {metric!r} in {text!r}; {hint}")
+
+
+def value_of(metrics: Mapping[str, float], constraint: Constraint, first_device: str) -> float:
+    """The metric a constraint speaks of, from a flat table; latencies are named `metric@device`."""
+    if constraint.metric in LATENCY_METRICS:
+        name = f"{constraint.metric}@{constraint.device or first_device}"
+        if name not in metrics:
+            raise ConfigError(f"constraint {constraint.text!r} names a device that is not searched")
+        return metrics[name]
+    return metrics[constraint.metric]
