@@ -8,6 +8,7 @@ from typing import Any
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError, unknown
 from search_spaces.reading import check, read_mapping
+from search_spaces.rules import buildable
 from search_spaces.space import SearchSpace
 
 __all__ = ["Candidate", "SearchSpace", "SpaceError", "load", "load_candidate", "names"]
@@ -37,5 +38,9 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> SearchSp
 
 
 def load_candidate(path: Path) -> Candidate:
-    """A candidate from its YAML file. Raises: SpaceError."""
-    return check(read_mapping(path, SpaceError), Candidate, str(path), SpaceError)
+    """A candidate from its YAML file, checked for what can be built at all. Raises: SpaceError."""
+    candidate = check(read_mapping(path, SpaceError), Candidate, str(path), SpaceError)
+    problem = buildable(candidate)
+    if problem:
+        raise SpaceError(f"{path}: {problem}")
+    return candidate

@@ -129,6 +129,11 @@ def language_model(name: str) -> LanguageModelSpec:
     return _find("language model", name, language_models())
 
 
+def find_operator(kind: str, name: str, known: dict[str, OperatorSpec]) -> OperatorSpec:
+    """One projector or token-compression method. Raises: SpaceError with the near miss."""
+    return _find(kind, name, known)
+
+
 def _find(kind: str, name: str, known: dict[str, RecordType]) -> RecordType:
     if name not in known:
         raise unknown(kind, name, list(known))

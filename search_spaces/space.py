@@ -13,66 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from search_spaces import catalogue
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError
-
-Value = str | int
-# The order in which axes are decided. A rule is checked as soon as every axis that it reads is known.
-ORDER = ("encoder", "resolution", "projector", "compression_factor", "compression", "lm", "lm_depth")
-DERIVED: dict[str, tuple[str, ...]] = {
-    "encoder_stride": ("encoder",),
-    "grid_side": ("encoder", "resolution"),
-    "block_side": ("compression_factor",),
-}
-
-
-class Rule(BaseModel):
-    """`when` these axis values, `require` those; or: the first size must divide the second."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    when: dict[str, list[Value]] = Field(default_factory=dict)
-    require: dict[str, list[Value]] = Field(default_factory=dict)
-    divides: tuple[str, str] | None = None
-
-    @model_validator(mode="after")
-    def _known_names(self) -> Rule:
-        for name in (*self.when, *self.require):
-            if name not in ORDER:
-                raise catalogue.unknown("axis", name, list(ORDER))
-        for name in self.divides or ():
-            if name not in (*ORDER, *DERIVED):
-                raise catalogue.unknown("axis or derived size", name, [*ORDER, *DERIVED])
-        if bool(self.require) == bool(self.divides):
-            raise ValueError(f"rule {self.name!r} must have either 'require' or 'divides'")
-        return self
-
-    @cached_property
-    def reads(self) -> frozenset[str]:
-        """The axes that decide this rule."""
-        axes = {*self.when, *self.require}
-        for name in self.divides or ():
-            axes.update(DERIVED.get(name, (name,)))
-        return frozenset(axes)
-
-    def holds(self, values: Mapping[str, Value]) -> bool:
-        """Whether a combination that has every axis of `reads` keeps this rule."""
-        if any(values[axis] not in allowed for axis, allowed in self.when.items()):
-            return True
-        if self.divides:
-            divisor, number = (derive(name, values) for name in self.divides)
-            return number % divisor == 0
-        return all(values[axis] in allowed for axis, allowed in self.require.items())
-
-
-def derive(name: str, values: Mapping[str, Value]) -> int:
-    """A size that rules speak of: an integer axis, the encoder's stride, the token grid, or the merged block."""
-    if name == "encoder_stride":
-        return catalogue.encoder(str(values["encoder"])).stride
-    if name == "grid_side":
-        return catalogue.encoder(str(values["encoder"])).grid_side(int(values["resolution"]))
-    if name == "block_side":
-        return math.isqrt(int(values["compression_factor"]))
-    return int(values[name])
+from search_spaces.reading import check
+from search_spaces.rules import ORDER, Rule, Value, broken, buildable, building_rules
 
 
 class SearchSpace(BaseModel):
@@ -104,9 +46,9 @@ class SearchSpace(BaseModel):
         if missing:
             raise ValueError(f"axes must name every one of {', '.join(ORDER)}; missing: {', '.join(missing)}")
         _check_values(self.axes)
-        problem = self.explain(self.baseline_candidate)
-        if problem and "is not among" not in problem:
-            raise ValueError(f"the baseline breaks a rule: {problem}")
+        problem = buildable(self.baseline_candidate) or broken(tuple(self.rules), self.baseline_candidate)
+        if problem:
+            raise ValueError(f"the baseline cannot be built: {problem}")
         if not self.size:
             raise ValueError("no combination of the axes keeps every rule")
         return self
@@ -114,7 +56,12 @@ class SearchSpace(BaseModel):
     @property
     def baseline_candidate(self) -> Candidate:
         """The reference design that relative constraints speak of."""
-        return Candidate.model_validate(self.baseline)
+        return check(dict(self.baseline), Candidate, "baseline", SpaceError)
+
+    @cached_property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """What can be built at all, then the space's own rules."""
+        return (*building_rules(), *self.rules)
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -138,10 +85,7 @@ class SearchSpace(BaseModel):
         for axis in ORDER:
             if values[axis] not in self.axes[axis]:
                 return f"{axis}={values[axis]!r} is not among {self.axes[axis]}"
-        for rule in self.rules:
-            if not rule.holds(values):
-                return f"{rule.name}: {candidate}"
-        return None
+        return buildable(candidate) or broken(tuple(self.rules), candidate)
 
     def decode(self, values: Mapping[str, Value]) -> Candidate:
         """The valid candidate nearest to any combination of axis values; a valid one comes back unchanged.
@@ -151,7 +95,7 @@ class SearchSpace(BaseModel):
         chosen: dict[str, Value] = {}
         for index, axis in enumerate(ORDER):
             allowed = [value for value in self.axes[axis] if self._reachable({**chosen, axis: value}, index + 1)]
-            place = self.axes[axis].index(values[axis])
+            place = self._place(axis, values)
             chosen[axis] = min(allowed, key=lambda value: abs(self.axes[axis].index(value) - place))
         return Candidate.model_validate(chosen)
 
@@ -172,6 +116,11 @@ class SearchSpace(BaseModel):
         found.pop(candidate.key, None)
         return list(found.values())
 
+    def _place(self, axis: str, values: Mapping[str, Value]) -> int:
+        if values.get(axis) not in self.axes[axis]:
+            raise SpaceError(f"{axis} must be one of {self.axes[axis]}, but got {values.get(axis)!r}")
+        return self.axes[axis].index(values[axis])
+
     def _walk(self, chosen: dict[str, Value], index: int) -> Iterator[dict[str, Value]]:
         if index == len(ORDER):
             yield chosen
@@ -187,7 +136,7 @@ class SearchSpace(BaseModel):
 
     def _keeps_rules(self, chosen: Mapping[str, Value], newest: str) -> bool:
         known = frozenset(chosen)
-        return all(rule.holds(chosen) for rule in self.rules if newest in rule.reads and rule.reads <= known)
+        return all(rule.holds(chosen) for rule in self.all_rules if newest in rule.reads and rule.reads <= known)
 
 
 def _expand(name: str, axis: Any) -> Any:
@@ -204,7 +153,7 @@ def _expand(name: str, axis: Any) -> Any:
 
 def _check_values(axes: Mapping[str, Sequence[Value]]) -> None:
     """Every value is of the catalogue or of the right kind, and none stands twice."""
-    tables = {
+    tables: dict[str, tuple[str, Mapping[str, object]]] = {
         "encoder": ("encoder", catalogue.encoders()),
         "projector": ("projector", catalogue.projectors()),
         "compression": ("token compression", catalogue.compressors()),
