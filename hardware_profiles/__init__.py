@@ -1,0 +1,76 @@
+"""WHERE it runs: one device and compute unit a profile. Plain data and its reader; no torch."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hardware_profiles.detect import detect
+from hardware_profiles.profile import HardwareProfile, ProfileError
+
+__all__ = ["HardwareProfile", "ProfileError", "detect", "dump", "load", "names"]
+
+SHIPPED = Path(__file__).parent
+LOCAL = "local"
+
+
+def names() -> list[str]:
+    """Names of the shipped profiles."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load(name_or_path: str) -> HardwareProfile:
+    """`local` = this machine; a shipped profile by name; or the user's own YAML by path. Raises: ProfileError."""
+    if name_or_path == LOCAL:
+        return detect()
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        if name_or_path not in names():
+            near = difflib.get_close_matches(name_or_path, [*names(), LOCAL], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {LOCAL}, {', '.join(names())}"
+            raise ProfileError(f"no device named {name_or_path!r}; {hint} (`nas devices detect --write FILE` makes one)")
+        path = SHIPPED / f"{name_or_path}.yaml"
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProfileError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict):
+        raise ProfileError(f"{path} must hold a mapping, but holds {type(fields).__name__}")
+    try:
+        return HardwareProfile.model_validate(fields)
+    except ValidationError as error:
+        raise ProfileError(f"{path}: {_describe(error)}") from error
+
+
+def dump(profile: HardwareProfile) -> str:
+    """The profile as YAML that `load` reads back."""
+    return yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _describe(error: ValidationError) -> str:
+    known = _keys(HardwareProfile.model_json_schema())
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), sorted(known), n=1)
+            lines.append(f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        elif problem["type"] == "missing":
+            lines.append(f"key {place!r} is missing")
+        else:
+            lines.append(f"{place}: {problem['msg']} (got {problem['input']!r})")
+    return "; ".join(lines)
+
+
+def _keys(schema: Any) -> set[str]:
+    """Every property name of a JSON Schema."""
+    if isinstance(schema, list):
+        return set().union(*map(_keys, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema.get("properties", {})) if isinstance(schema.get("properties"), dict) else set()
+    return own.union(*map(_keys, schema.values()))

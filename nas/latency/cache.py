@@ -1,0 +1,50 @@
+"""Nothing is measured twice: blocks come from the cache where a comparable session measured them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
+
+CANARY_TOLERANCE = 0.25  # sessions whose canary differs by more are not compared
+
+
+class TimingStore(Protocol):
+    """Where timings are kept between runs."""
+
+    def block_timings(self, context: MeasurementContext) -> dict[str, BlockTiming]: ...
+
+    def add_block_timings(self, context: MeasurementContext, timings: Mapping[str, BlockTiming]) -> None: ...
+
+
+def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, BlockTiming]:
+    """The timings of sessions in which the machine was about as fast as `canary` says it is now."""
+    return {
+        key: timing for key, timing in timings.items() if abs(timing.canary_ms / canary - 1) <= CANARY_TOLERANCE
+    }
+
+
+def ensure_blocks(
+    blocks: Iterable[BlockSpec],
+    store: TimingStore,
+    context: MeasurementContext,
+    *,
+    last_level_cache_mib: float | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, BlockTiming]:
+    """Timings of all blocks by key; only what the store lacks is measured, then stored."""
+    from nas.latency.measure import canary_ms, measure_blocks
+
+    wanted = {block.key: block for block in blocks}
+    stored = store.block_timings(context)
+    known = comparable({key: stored[key] for key in wanted if key in stored}, canary_ms()) if stored else {}
+    missing: Sequence[BlockSpec] = [block for key, block in wanted.items() if key not in known]
+    if missing:
+        measured = measure_blocks(
+            missing, threads=context.threads, last_level_cache_mib=last_level_cache_mib, progress=progress
+        )
+        fresh = {block.key: timing for block, timing in zip(missing, measured, strict=True)}
+        store.add_block_timings(context, fresh)
+        known |= fresh
+    return known
