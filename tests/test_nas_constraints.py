@@ -1,0 +1,60 @@
+"""Constraints are read as written, or refused with the reason."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.constraints import METRICS, parse
+from nas.errors import ConfigError
+
+POSITIVE = st.floats(min_value=1e-3, max_value=1e9)
+
+
+@given(st.sampled_from(METRICS), st.sampled_from(["<=", ">="]), POSITIVE, POSITIVE)
+def test_a_violation_is_the_excess_in_the_metrics_unit(metric: str, sign: str, bound: float, value: float) -> None:
+    violation = parse(f"{metric} {sign} {bound!r}").violation(value, None)
+    assert violation == (value - bound if sign == "<=" else bound - value)
+
+
+@given(POSITIVE)
+def test_a_relative_bound_is_that_share_of_the_baseline(baseline: float) -> None:
+    constraint = parse("latency_ms <= 60% of baseline")
+    assert constraint.limit(baseline) == pytest.approx(0.6 * baseline)
+    assert constraint.violation(baseline, baseline) == pytest.approx(0.4 * baseline)
+
+
+def test_spaces_do_not_matter_and_the_device_is_kept() -> None:
+    constraint = parse("  ttft_ms@raspberry-pi-5<=500 ")
+    assert (constraint.metric, constraint.device, constraint.bound, constraint.upper) == (
+        "ttft_ms", "raspberry-pi-5", 500.0, True
+    )  # fmt: skip
+
+
+def test_a_relative_bound_without_its_baseline_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs the baseline's latency_ms"):
+        parse("latency_ms <= 60% of baseline").violation(1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("latecy_ms <= 5", "did you mean 'latency_ms'"),
+        ("colour <= 5", "known: quality"),
+        ("latency_ms < 5", "must read like"),
+        ("latency_ms", "must read like"),
+        ("latency_ms <= soon", "must read like"),
+        ("latency_ms <= 5 of baseline", "must read like"),
+        ("latency_ms <= --5", "must be a number"),
+        ("latency_ms <= -5", "must be positive"),
+        ("memory_gib <= 0", "must be positive"),
+        ("memory_gib <= 1e999", "finite"),
+        ("memory_gib@pi <= 4", "take a device"),
+    ],
+)
+def test_a_mistake_is_one_line_with_rule_and_value(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse(text)
+    assert text.strip() in str(caught.value)
+    assert "\n" not in str(caught.value)

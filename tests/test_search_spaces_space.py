@@ -1,0 +1,185 @@
+"""A space draws every candidate that keeps its rules, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import search_spaces
+from search_spaces import Candidate, SearchSpace, SpaceError
+from search_spaces.rules import ORDER, buildable
+
+SPACES = {name: search_spaces.load(name) for name in search_spaces.names()}
+MICRO = SPACES["micro"]
+
+
+@st.composite
+def drawn(draw: st.DrawFn) -> tuple[SearchSpace, dict[str, str | int]]:
+    """A space and any combination of its axis values, valid or not."""
+    space = SPACES[draw(st.sampled_from(sorted(SPACES)))]
+    return space, {axis: draw(st.sampled_from(values)) for axis, values in space.axes.items()}
+
+
+def written(folder: Path, **changes: Any) -> str:
+    """A user's own space: micro with some keys changed (None removes one)."""
+    fields = MICRO.model_dump(mode="json") | changes
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in fields.items() if value is not None}))
+    return str(path)
+
+
+@given(drawn())
+def test_any_combination_snaps_to_a_candidate_of_the_space(case: tuple[SearchSpace, dict[str, str | int]]) -> None:
+    space, values = case
+    candidate = space.decode(values)
+    assert candidate in space
+    assert space.explain(candidate) is None
+    assert buildable(candidate) is None
+    assert space.decode(values) == candidate
+
+
+@given(drawn(), st.randoms(use_true_random=False))
+def test_a_valid_candidate_decodes_to_itself(
+    case: tuple[SearchSpace, dict[str, str | int]], generator: random.Random
+) -> None:
+    candidate = case[0].sample(generator)
+    fields = {axis: candidate.to_dict()[axis] for axis in ORDER}
+    assert case[0].decode(fields) == candidate
+
+
+@given(drawn())
+@settings(max_examples=30)
+def test_neighbours_are_other_candidates_of_the_space(case: tuple[SearchSpace, dict[str, str | int]]) -> None:
+    space, values = case
+    candidate = space.decode(values)
+    neighbours = space.neighbours(candidate)
+    assert neighbours
+    assert all(near in space for near in neighbours)
+    assert candidate.key not in {near.key for near in neighbours}
+
+
+def test_enumeration_is_the_full_product_filtered_by_the_rules() -> None:
+    found = []
+    for combination in itertools.product(*(MICRO.axes[axis] for axis in ORDER)):
+        values = dict(zip(ORDER, combination, strict=True))
+        if (values["compression"] == "none") == (values["compression_factor"] == 1):
+            candidate = Candidate.model_validate(values)
+            if MICRO.explain(candidate) is None:
+                found.append(candidate)
+    assert {candidate.key for candidate in found} == {candidate.key for candidate in MICRO.candidates}
+    assert len(found) == MICRO.size
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_candidates_are_unique_and_every_axis_value_is_used(space: SearchSpace) -> None:
+    assert len({candidate.key for candidate in space.candidates}) == space.size
+    for axis, values in space.axes.items():
+        assert {candidate.to_dict()[axis] for candidate in space.candidates} == set(values)
+
+
+def test_every_drawn_grid_is_tiled_by_whole_blocks() -> None:
+    for space in SPACES.values():
+        for candidate in space.candidates:
+            spec = search_spaces.catalogue.encoder(candidate.encoder)
+            assert candidate.resolution % spec.stride == 0
+            assert spec.grid_side(candidate.resolution) ** 2 % candidate.compression_factor == 0
+
+
+def test_a_space_of_ones_own_needs_no_building_rules(tmp_path: Path) -> None:
+    assert search_spaces.load(written(tmp_path, rules=None)).candidates == MICRO.candidates
+
+
+def test_a_rule_of_ones_own_narrows_the_space(tmp_path: Path) -> None:
+    rule = {"name": "vit only at 64", "when": {"encoder": ["vit-micro"]}, "require": {"resolution": [64]}}
+    space = search_spaces.load(written(tmp_path, rules=[rule], baseline=MICRO.baseline | {"resolution": 64}))
+    assert {c.resolution for c in space.candidates if c.encoder == "vit-micro"} == {64}
+    assert 0 < space.size < MICRO.size
+
+
+def test_overrides_replace_an_axis() -> None:
+    space = search_spaces.load("pocket", {"lm_depth": [6, 12]})
+    assert {candidate.lm_depth for candidate in space.candidates} == {6, 12}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"axis": {}}, "unknown key 'axis'; did you mean 'axes'?"),
+        ({"baseline": None}, "key 'baseline' is missing"),
+        ({"baseline": {"encoder": "vit-micro"}}, "baseline: key 'resolution' is missing"),
+        ({"baseline": MICRO.baseline | {"encoder": "vit-mirco"}}, "did you mean 'vit-micro'?"),
+        ({"baseline": MICRO.baseline | {"resolution": 100}}, "encoder_stride=16"),
+        ({"axes": MICRO.axes | {"encoder": ["vit-mcro"]}}, "no encoder named 'vit-mcro'; did you mean 'vit-micro'?"),
+        ({"axes": MICRO.axes | {"projector": ["mpl"]}}, "did you mean 'mlp'?"),
+        ({"axes": MICRO.axes | {"depth": [1]}}, "no axis named 'depth'"),
+        ({"axes": {"encoder": ["vit-micro"]}}, "missing: resolution"),
+        ({"axes": MICRO.axes | {"lm_depth": [7]}}, "lm_depth must be in 1..6, but got 7"),
+        ({"axes": MICRO.axes | {"lm_depth": {"low": 3, "high": 1}}}, "at least one value"),
+        ({"axes": MICRO.axes | {"lm_depth": {"low": 1, "hihg": 4}}}, "{low, high, step}"),
+        ({"axes": MICRO.axes | {"resolution": ["64"]}}, "positive integers, but got '64'"),
+        ({"axes": MICRO.axes | {"resolution": [64, 64]}}, "none twice"),
+        ({"axes": MICRO.axes | {"compression_factor": [8]}}, "square number, but got 8"),
+        ({"axes": MICRO.axes | {"resolution": [65]}}, "no combination of the axes keeps every rule"),
+        ({"rules": [{"name": "x", "when": {"encodr": ["vit-micro"]}}]}, "did you mean 'encoder'?"),
+        ({"rules": [{"name": "x"}]}, "either 'require' or 'divides'"),
+    ],
+)
+def test_a_mistake_in_a_space_is_one_line_with_the_rule(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        search_spaces.load(written(tmp_path, **changes))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_space_names_the_near_miss() -> None:
+    with pytest.raises(SpaceError, match="no space named 'pokcet'; did you mean 'pocket'"):
+        search_spaces.load("pokcet")
+
+
+def test_decoding_a_value_that_is_not_on_its_axis_is_refused() -> None:
+    with pytest.raises(SpaceError, match="lm_depth must be one of"):
+        MICRO.decode(MICRO.baseline | {"lm_depth": 99})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": "vit-micor"}, "did you mean 'vit-micro'"),
+        ({"compression": "pixel-shufle"}, "did you mean 'pixel-shuffle'"),
+        ({"resolution": 70}, "encoder_stride=16"),
+        ({"projector": "ldp-v2", "compression": "pixel-shuffle"}, "LDPv2 pools by itself"),
+        ({"compression_factor": 9}, "grid_side=4, block_side=3|block_side=3, grid_side=4"),
+        ({"compression_factor": 8}, "square number"),
+        ({"lm_depth": 7}, "lm_depth must be in 1..6"),
+        ({"lm_layers": "best"}, "lm_layers must be one of uniform"),
+        ({"compression": "none"}, "exactly when compression_factor is 1"),
+        ({"depth": 3}, "unknown key 'depth'"),
+    ],
+)
+def test_a_candidate_file_that_cannot_be_built_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    fields: dict[str, Any] = dict(MICRO.baseline) | {
+        "resolution": 64, "compression": "avgpool", "compression_factor": 4
+    } | changes  # fmt: skip
+    path = tmp_path / "candidate.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    with pytest.raises(SpaceError, match=words):
+        search_spaces.load_candidate(path)
+
+
+def test_a_candidate_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "candidate.yaml"
+    path.write_text(yaml.safe_dump(MICRO.candidates[7].to_dict()))
+    assert search_spaces.load_candidate(path) == MICRO.candidates[7]
+
+
+def test_a_field_at_its_default_does_not_enter_the_key() -> None:
+    fields = MICRO.candidates[0].to_dict()
+    without = {name: value for name, value in fields.items() if name != "lm_layers"}
+    assert Candidate.model_validate(without).key == Candidate.model_validate(fields).key
