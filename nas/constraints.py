@@ -1,19 +1,24 @@
-"""Constraints as users write them: `ttft_ms <= 500`, `memory_gib <= 4`, `latency_ms@pi <= 60% of baseline`."""
+"""Constraints as users write them: `ttft_ms <= 500`, `memory_gib <= 4`, `latency_ms@pi <= 60% of baseline`.
+
+In place of `baseline`, which is the space's, the file of any other candidate may stand.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nas.errors import ConfigError
+from search_spaces import Candidate, load_candidate
 
 METRICS = ("quality", "ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params")
 LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
 FORM = re.compile(
     r"^\s*(?P<metric>\w+)(?:@(?P<device>[\w.-]+))?\s*(?P<sign><=|>=)\s*(?P<number>[-+0-9.eE]+)\s*"
-    r"(?P<relative>%\s*of\s+baseline)?\s*$"
+    r"(?:%\s*of\s+(?P<reference>baseline|\S+\.ya?ml))?\s*$"
 )
 
 
@@ -27,9 +32,12 @@ class Constraint:
     upper: bool
     bound: float
     of_baseline: bool
+    of_file: str | None = None  # candidate file that a bound in percent speaks of; see `resolve`
 
     def limit(self, baseline: float | None) -> float:
         """The bound in the metric's unit."""
+        if self.of_file is not None:
+            raise ConfigError(f"constraint {self.text!r} needs the figures of {self.of_file}, which are not known")
         if not self.of_baseline:
             return self.bound
         if baseline is None:
@@ -58,9 +66,28 @@ def parse(text: str) -> Constraint:
         raise ConfigError(f"the bound must be positive and finite, but got {found['number']} in {text!r}")
     if found["device"] and found["metric"] not in LATENCY_METRICS:
         raise ConfigError(f"only {', '.join(LATENCY_METRICS)} take a device, but got {text!r}")
+    reference = found["reference"]
     return Constraint(
-        " ".join(text.split()), found["metric"], found["device"], found["sign"] == "<=", bound, bool(found["relative"])
+        text=" ".join(text.split()),
+        metric=found["metric"],
+        device=found["device"],
+        upper=found["sign"] == "<=",
+        bound=bound,
+        of_baseline=reference == "baseline",
+        of_file=None if reference in (None, "baseline") else reference,
     )
+
+
+def resolve(constraint: Constraint, figure_of: Callable[[Candidate], float | None]) -> Constraint:
+    """The constraint with an absolute bound where it speaks of a candidate file; any other comes back unchanged.
+
+    `figure_of` gives the constraint's metric for that candidate, None when it is not known: then nothing changes.
+    Raises: SpaceError for a file that holds no candidate.
+    """
+    if constraint.of_file is None:
+        return constraint
+    figure = figure_of(load_candidate(Path(constraint.of_file)))
+    return constraint if figure is None else replace(constraint, bound=constraint.bound / 100 * figure, of_file=None)
 
 
 def check_metric(metric: str, text: str) -> None:

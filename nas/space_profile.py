@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.constraints import Constraint, parse
+from nas.constraints import Constraint, parse, resolve
 from nas.cost import cost
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockTiming
@@ -70,9 +70,12 @@ def profile(
 
     `constraints` default to the space's own. Raises: ConfigError.
     """
-    parsed = [parse(text) for text in (space.constraints if constraints is None else constraints)]
-    rows = [_figures(candidate, workload, timings or {}) for candidate in space.candidates]
-    baseline = _figures(space.baseline_candidate, workload, timings or {})
+    known = timings or {}
+    rows = [_figures(candidate, workload, known) for candidate in space.candidates]
+    baseline = _figures(space.baseline_candidate, workload, known)
+    parsed = [
+        _constraint(text, workload, known) for text in (space.constraints if constraints is None else constraints)
+    ]
     verdicts = [_verdicts(constraint, rows, baseline, device) for constraint in parsed]
     combinations = 1
     for values in space.axes.values():
@@ -90,6 +93,12 @@ def profile(
         constraints=[reach for reach, _ in verdicts],
         feasible=all_met if len(decided) == len(verdicts) else None,
     )
+
+
+def _constraint(text: str, workload: Workload, timings: Mapping[str, BlockTiming]) -> Constraint:
+    """A constraint whose candidate file, if it names one, is replaced by that candidate's figure."""
+    constraint = parse(text)
+    return resolve(constraint, lambda candidate: _figures(candidate, workload, timings).get(constraint.metric))
 
 
 def _figures(candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, float]:
@@ -130,10 +139,16 @@ def _verdicts(
         return Reach(constraint.text, None, None, f"speaks of {constraint.device}; name it with --device"), None
     if metric == "quality":
         return Reach(constraint.text, None, None, "quality is known after a search"), None
-    missing = sum(metric not in row for row in rows) + (constraint.of_baseline and metric not in baseline)
-    if missing:
-        reason = f"not measured for {missing} of {len(rows)} candidates" if device else f"{metric} needs --device"
+    missing = sum(metric not in row for row in rows)
+    if missing or constraint.of_file is not None or (constraint.of_baseline and metric not in baseline):
+        reason = _unknown(constraint, missing, len(rows)) if device else f"{metric} needs --device"
         return Reach(constraint.text, None, None, reason), None
     reference = baseline.get(metric)
     kept = [constraint.violation(row[metric], reference) <= 0 for row in rows]
     return Reach(constraint.text, constraint.limit(reference), sum(kept)), kept
+
+
+def _unknown(constraint: Constraint, missing: int, candidates: int) -> str:
+    if missing:
+        return f"not measured for {missing} of {candidates} candidates; `nas devices calibrate` measures"
+    return f"not measured for {constraint.of_file or 'the baseline'}; `nas devices calibrate` measures"

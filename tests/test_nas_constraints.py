@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.constraints import METRICS, parse
+import search_spaces
+from nas.constraints import METRICS, parse, resolve
 from nas.errors import ConfigError
+from search_spaces import SpaceError
 
 POSITIVE = st.floats(min_value=1e-3, max_value=1e9)
 
@@ -35,6 +40,28 @@ def test_spaces_do_not_matter_and_the_device_is_kept() -> None:
 def test_a_relative_bound_without_its_baseline_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs the baseline's latency_ms"):
         parse("latency_ms <= 60% of baseline").violation(1.0, None)
+
+
+def test_percent_of_a_candidate_file_becomes_an_absolute_bound(tmp_path: Path) -> None:
+    micro = search_spaces.load("micro")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(micro.candidates[3].to_dict()))
+    constraint = parse(f"latency_ms <= 60% of {path}")
+    with pytest.raises(ConfigError, match="which are not known"):
+        constraint.limit(100.0)
+    assert resolve(constraint, lambda _: None) == constraint
+    figures = {micro.candidates[3].key: 50.0}
+    assert resolve(constraint, lambda candidate: figures[candidate.key]).violation(31.0, None) == pytest.approx(1.0)
+
+
+def test_a_constraint_without_a_file_is_resolved_already() -> None:
+    constraint = parse("latency_ms <= 60% of baseline")
+    assert resolve(constraint, lambda _: 1.0) is constraint
+
+
+def test_a_file_that_holds_no_candidate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="cannot read"):
+        resolve(parse(f"params <= 60% of {tmp_path}/none.yaml"), lambda _: 1.0)
 
 
 @pytest.mark.parametrize(
