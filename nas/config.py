@@ -1,0 +1,90 @@
+"""SearchConfig: everything a search is asked for; read from RUN.yaml, then flags, then --set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from nas.constraints import LATENCY_METRICS, METRICS, parse
+from nas.errors import ConfigError
+from search_spaces.reading import check, read_mapping
+
+SamplerName = Literal["nsga2", "tpe", "gp", "random"]
+
+
+class SearchConfig(BaseModel):
+    """A resolved search. Defaults are those of the main job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    space: str = "pocket"
+    overrides: dict[str, list[str | int]] = Field(default_factory=dict, description="axes replaced by --set")
+    devices: list[str] = Field(default_factory=lambda: ["local"], min_length=1)
+    workload: str = "vqa-short"
+    objectives: list[str] = Field(default_factory=lambda: ["quality", "latency_ms"], min_length=1)
+    constraints: list[str] | None = Field(default=None, description="None = the space's own")
+    trials: int = Field(default=60, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
+    workers: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+    sampler: SamplerName = "nsga2"
+    storage: str | None = None
+    study: str | None = None
+    out: str = "runs"
+    finalists: int = Field(default=3, ge=0)
+    train_steps: int = Field(default=160, ge=1)
+    train_images: int = Field(default=1200, ge=10)
+    proxies: list[str] | None = None
+    trial_timeout_s: float = Field(default=300, gt=0)
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, names: list[str]) -> list[str]:
+        for name in names:
+            metric, _, device = name.partition("@")
+            if metric not in METRICS or (device and metric not in LATENCY_METRICS):
+                raise ValueError(f"objectives must be of {', '.join(METRICS)} (latencies with @device), but got {name!r}")
+        return names
+
+    @field_validator("constraints")
+    @classmethod
+    def _parsable(cls, texts: list[str] | None) -> list[str] | None:
+        for text in texts or []:
+            parse(text)
+        return texts
+
+
+def load(file: Path | None, flags: Mapping[str, Any], settings: list[str]) -> SearchConfig:
+    """RUN.yaml < flags that were given < --set. Raises: ConfigError with the near miss."""
+    fields = dict(read_mapping(file, ConfigError)) if file else {}
+    fields |= {name: value for name, value in flags.items() if value not in (None, [])}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign:
+            raise ConfigError(f"--set must read key=value, but got {setting!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {name}: cannot read the value {text!r}") from None
+        if name.startswith("space.axes."):
+            axes = dict(fields.get("overrides", {}))
+            axes[name.removeprefix("space.axes.")] = value if isinstance(value, list) else [value]
+            fields["overrides"] = axes
+        else:
+            fields[name] = value
+    return check(fields, SearchConfig, str(file) if file else "search", ConfigError)
+
+
+def duration(text: str | None) -> float | None:
+    """`90`, `90s`, `30m` or `2h` in seconds. Raises: ConfigError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or float(found[1]) == 0:
+        raise ConfigError(f"--timeout must read like 90s, 30m or 2h, but got {text!r}")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]

@@ -1,0 +1,31 @@
+"""Non-dominated sets. Objectives are given as columns to maximise (negate those to minimise)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """At least as good everywhere and better somewhere."""
+    return all(a >= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
+
+
+def front(points: Sequence[Sequence[float]]) -> list[int]:
+    """Indices of the non-dominated points, best first coordinate first; equal points all stay."""
+    order = sorted(range(len(points)), key=lambda index: tuple(points[index]), reverse=True)
+    kept: list[int] = []
+    for index in order:
+        if not any(dominates(points[other], points[index]) for other in kept):
+            kept.append(index)
+    return kept
+
+
+def spread(count: int, among: Sequence[int]) -> list[int]:
+    """`count` of an ordered front, evenly spaced, both ends first among them."""
+    if count <= 0 or not among:
+        return []
+    if count >= len(among):
+        return list(among)
+    if count == 1:
+        return [among[0]]
+    return [among[round(place * (len(among) - 1) / (count - 1))] for place in range(count)]

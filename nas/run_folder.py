@@ -1,0 +1,100 @@
+"""RunFolder: runs/<study>/ and what lies where in it. Files are written beside and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.errors import RunError, StorageError
+
+CONFIG, ENV, DATABASE = "config.resolved.yaml", "env.json", "study.db"
+LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def study(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / CONFIG
+
+    @property
+    def default_storage(self) -> str:
+        return f"sqlite:///{(self.path / DATABASE).resolve()}"
+
+    def finalist(self, key: str) -> Path:
+        """The folder of a trained finalist."""
+        return self.path / "finalists" / key
+
+    def write(self, name: str, text: str) -> Path:
+        """A file of the run, whole or not at all. Raises: StorageError."""
+        file = self.path / name
+        partial = file.with_name(f"{file.name}.partial")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(file)
+        except OSError as error:
+            raise StorageError(f"cannot write {file}: {error.strerror}; free space or choose another --out") from error
+        return file
+
+
+def create(out: Path, study: str) -> RunFolder:
+    """A new run's folder, with `latest` pointing at it. Raises: RunError, StorageError."""
+    if not study or study != Path(study).name or study in {LATEST, ".", ".."}:
+        raise RunError(f"--study must be a plain name other than 'latest', but got {study!r}")
+    folder = RunFolder(out / study)
+    try:
+        folder.path.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(f"{folder.path} exists already; choose another --study, or go on with: nas resume {folder.path}") from None
+    except OSError as error:
+        raise StorageError(f"cannot make the run folder {folder.path}: {error.strerror}; choose another --out") from error
+    folder.write(ENV, json.dumps(environment(), indent=2))
+    link = out / f".{LATEST}.{os.getpid()}"
+    link.symlink_to(study)
+    link.replace(out / LATEST)
+    return folder
+
+
+def find(run: str, out: Path = Path("runs")) -> RunFolder:
+    """A run by its folder, its study name, or `latest`. Raises: RunError."""
+    for path in (out / run, Path(run)) if run == LATEST else (Path(run), out / run):
+        if (path / CONFIG).is_file():
+            return RunFolder(path.resolve())
+    raise RunError(f"no run at {run!r}: {Path(run) / CONFIG} does not exist; runs are listed by: ls {out}")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor, threads and load: enough to say why two runs differ."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from hardware_profiles.detect import processor_name
+
+    packages = {}
+    for name in ("nas-multimodal", "torch", "transformers", "timm", "optuna", "ray", "sqlalchemy", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "packages": packages,
+    }

@@ -1,0 +1,95 @@
+"""easy-vqa: real questions about real images from a pip package, with its own split by image."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nas.errors import MissingPackageError
+
+YES_NO = {"yes", "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about one image; `image` is an index into the split's images."""
+
+    image: int
+    text: str
+    answer: str
+
+    @property
+    def is_open(self) -> bool:
+        """Not a yes/no question: those are four fifths guessable from the text."""
+        return self.answer not in YES_NO
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and the questions about them."""
+
+    name: str
+    images: tuple[Path, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class VqaData:
+    """Train and test never share an image."""
+
+    name: str
+    train: Split
+    test: Split
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """Every answer seen in training, sorted."""
+        return sorted({question.answer for question in self.train.questions})
+
+    @cached_property
+    def blind(self) -> tuple[float, float]:
+        """(open, all) accuracy on the test split of the majority training answer to each question text."""
+        seen: dict[str, Counter[str]] = defaultdict(Counter)
+        overall: Counter[str] = Counter()
+        for question in self.train.questions:
+            seen[question.text][question.answer] += 1
+            overall[question.answer] += 1
+        fallback = overall.most_common(1)[0][0]
+
+        def right(question: Question) -> bool:
+            known = seen.get(question.text)
+            return (known.most_common(1)[0][0] if known else fallback) == question.answer
+
+        return share(right(q) for q in self.test.questions if q.is_open), share(map(right, self.test.questions))
+
+
+def share(claims: object) -> float:
+    """Share of true claims; 0 of none."""
+    values = [bool(claim) for claim in claims]  # type: ignore[attr-defined]
+    return sum(values) / len(values) if values else 0.0
+
+
+def load(train_images: int = 1200, test_images: int = 300, seed: int = 0) -> VqaData:
+    """A seeded choice of images of each split, with all their questions. Raises: MissingPackageError."""
+    try:
+        import easy_vqa
+    except ImportError:
+        raise MissingPackageError("training needs the package 'easy-vqa'; run: pip install easy-vqa") from None
+    generator = random.Random(seed)
+    train = _split("train", easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths(), train_images, generator)
+    test = _split("test", easy_vqa.get_test_questions(), easy_vqa.get_test_image_paths(), test_images, generator)
+    return VqaData("easy-vqa", train, test)
+
+
+def _split(
+    name: str, rows: tuple[list[str], list[str], list[int]], paths: dict[int, str], count: int, generator: random.Random
+) -> Split:
+    chosen = sorted(generator.sample(sorted(paths), min(count, len(paths))))
+    place = {image: index for index, image in enumerate(chosen)}
+    questions = [
+        Question(place[image], text, answer) for text, answer, image in zip(*rows, strict=True) if image in place
+    ]
+    return Split(name, tuple(Path(paths[image]) for image in chosen), tuple(questions))
