@@ -68,14 +68,22 @@ def validate(space: Space, as_json: AsJson = False) -> None:
 def profile(
     space: Space,
     workload: Annotated[str, typer.Option(help="a shipped workload by name, or the path of a YAML file")] = "vqa-short",
+    device: Annotated[str | None, typer.Option(help="also latencies, where every block was measured there")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Size of a space, the spread of parameters, FLOPs and memory, and which constraints can be met."""
+    import hardware_profiles
     import nas.workload
     import search_spaces
     from nas import space_profile
 
-    found = space_profile.profile(search_spaces.load(space), nas.workload.load(workload))
+    loaded, asked = search_spaces.load(space), nas.workload.load(workload)
+    if device is None:
+        found = space_profile.profile(loaded, asked)
+    else:
+        hardware = hardware_profiles.load(device)
+        timings = space_profile.stored_timings(hardware)
+        found = space_profile.profile(loaded, asked, device=hardware.id, timings=timings)
     if as_json:
         _print_json(found.to_dict())
     else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hardware_profiles import HardwareProfile
 from nas.constraints import Constraint, parse, resolve
 from nas.cost import cost
 from nas.errors import NotMeasuredError
@@ -93,6 +94,18 @@ def profile(
         constraints=[reach for reach, _ in verdicts],
         feasible=all_met if len(decided) == len(verdicts) else None,
     )
+
+
+def stored_timings(device: HardwareProfile) -> dict[str, BlockTiming]:
+    """What earlier sessions measured on this device, with the runtime that is installed here."""
+    from nas.latency.measure import context_here
+    from nas.store import Store
+
+    store = Store.user_cache()
+    try:
+        return store.block_timings(context_here(device.id, device.compute.threads or device.compute.cores or 1))
+    finally:
+        store.close()
 
 
 def _constraint(text: str, workload: Workload, timings: Mapping[str, BlockTiming]) -> Constraint:

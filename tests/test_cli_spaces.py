@@ -10,11 +10,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import hardware_profiles
 import nas.workload
 import search_spaces
 from cli.spaces import app
 from nas.cost import cost
 from nas.errors import ConfigError
+from nas.latency.blocks import BlockTiming, needed
+from nas.latency.measure import context_here
+from nas.store import Store
 
 MICRO = search_spaces.load("micro")
 WORKLOAD = nas.workload.load("vqa-short")
@@ -82,3 +86,21 @@ def test_profile_never_guesses_a_latency() -> None:
     assert "latency_ms" not in document["figures"]
     assert document["constraints"][0]["feasible"] is None
     assert "not decided" in run("profile", "pocket")
+
+
+def test_profile_reads_what_was_measured_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    here = hardware_profiles.detect()
+    assert "not measured for" in run("profile", own(tmp_path, constraints=["tpot_ms <= 2"]), "--device", "local")
+
+    wanted = {block.key: block for candidate in MICRO.candidates for block in needed(candidate, WORKLOAD)}
+    made_up = BlockTiming(block={}, samples_ms=(2.0, 3.0), canary_ms=1.0, measured_at="2026-01-01", noisy=False)
+    store = Store.user_cache()
+    store.add_block_timings(context_here(here.id, here.compute.threads or 1), dict.fromkeys(wanted, made_up))
+    store.close()
+    document = printed("profile", "micro", "--device", "local")
+    assert document["device"] == here.id
+    # a decode step is the shell and every layer, 2 ms each
+    assert document["figures"]["tpot_ms"] == {
+        "low": 4.0, "median": 9.0, "high": 14.0, "known": MICRO.size, "label": "composed"
+    }  # fmt: skip
