@@ -1,4 +1,7 @@
-"""HOW PROMISING, without training. One proxy a file; torch, but nothing of the engine."""
+"""HOW PROMISING, without training: one proxy a file, found by the file being there; nothing of the engine.
+
+Importing this package loads no torch; `get` imports the one proxy that is asked for.
+"""
 
 from proxies.registry import Proxy, ProxyError, get, names, proxy
 

@@ -1,4 +1,4 @@
-"""Effective rank of the visual tokens at the language model's door."""
+"""effective-rank: how many directions the visual tokens span at the language model's door."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import torch
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.isolation import isolated
 from proxies.registry import proxy
 
 
 @proxy(
-    paper="Roy and Vetterli 2007, The effective rank (EUSIPCO)",
-    equation="eq. 4: exp of the entropy of the normalised singular values",
-    needs=("images",),
+    name="effective-rank",
+    paper="Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007, definition 1; "
+    "taking it of the tokens that enter the language model is this project's hypothesis",
+    equation="exp(-sum_i p_i log p_i), p_i = singular value i / sum of singular values, of the centred tokens",
+    needs=frozenset({"data", "weights"}),
+    families="multimodal models with visual tokens",
 )
-def effective_rank(model: nn.Module, batch: ProbeBatch) -> float:
-    """Of the (B * M, H) matrix of projected tokens, centred over the whole probe batch.
-
-    Our hypothesis, not the paper's: compression that keeps more independent directions keeps more of the image.
-    """
-    with isolated(model), torch.no_grad():
-        model.eval()
-        tokens = model.encode_images(batch.pixel_values)  # type: ignore[operator]
-    matrix = tokens.reshape(-1, tokens.shape[-1]).double()
-    values = torch.linalg.svdvals(matrix - matrix.mean(dim=0))
-    shares = values / values.sum().clamp_min(1e-30)
-    entropy = -(shares * shares.clamp_min(1e-30).log()).sum()
-    return float(entropy.exp())
+def effective_rank(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
+    """Of all B x M tokens of the batch together, their mean taken off; 0 where all are equal."""
+    with torch.no_grad():
+        tokens = torch.cat([part.visual_tokens(model) for part in batch.split(splits)]).flatten(0, 1).double()
+    centred = tokens - tokens.mean(dim=0)
+    # Squared singular values are the eigenvalues of the smaller Gram matrix.
+    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+    squares = torch.linalg.eigvalsh(gram)
+    rounding = max(centred.shape) * torch.finfo(torch.float32).eps ** 2 * tokens.square().sum()
+    values = squares[squares > rounding].sqrt()
+    if not values.numel():
+        return 0.0
+    shares = values / values.sum()
+    return float(torch.exp(-(shares * shares.log()).sum()))

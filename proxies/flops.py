@@ -1,20 +1,42 @@
-"""FLOPs of one forward pass over the probe batch, per example; FLOPs = 2 x multiply-adds."""
+"""flops: what one request costs until the first token."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from proxies.batch import ProbeBatch
 from proxies.registry import proxy
 
 
-@proxy(paper="Kaplan et al. 2020, arXiv 2001.08361", equation="C_forward of table 1, counted", needs=("images",))
-def flops(model: nn.Module, batch: ProbeBatch) -> float:
-    """Counted on the unfused attention path: the counter sees zero FLOPs in fused attention on a CPU."""
-    one = batch.split(len(batch))[0]
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(**one.inputs(), logits_to_keep=1)
+def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Scores and mixing: (B, heads, Tq, d) with (B, any heads, Tk, d) -> 2 B heads Tq Tk (d + d_value)."""
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[-2] * (width + value[-1])
+
+
+# torch's counter knows no formula for the kernel that CPUs run and would count attention as nothing.
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+
+
+@proxy(
+    name="flops",
+    paper="counted with torch.utils.flop_counter; fused attention added by formula",
+    equation="2 x multiply-adds of matrix products, convolutions and attention; the causal half is not taken off",
+    needs=frozenset({"data"}),
+)
+def flops(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
+    """Of the batch's first sample: encoder, projector and prefill, with logits of the last position only."""
+    sample = batch.take(0, 1)
+    counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
+    with torch.no_grad(), counter:
+        model(
+            input_ids=sample.input_ids,
+            pixel_values=sample.pixel_values,
+            attention_mask=sample.attention_mask,
+            logits_to_keep=1,
+        )
     return float(counter.get_total_flops())

@@ -1,37 +1,52 @@
-"""A proxy leaves the model as it found it: weights, gradients, flags, mode and random state."""
+"""One context in which a proxy may do what it likes to a model, which comes out as it went in."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
 def isolated(model: nn.Module, *, restore_weights: bool = False) -> Iterator[None]:
-    """Everything a score may touch is put back, also after an exception.
+    """Evaluation mode inside; weights, buffers, grads, requires_grad, modes and random states as found after it.
 
-    Copying weights is only paid for where a proxy changes them.
+    Weights are copied (and put back) only on `restore_weights`, because a copy of a language model is neither small nor
+    fast; without it, a weight that was written to is an error of the proxy.
+
+    Raises: RuntimeError where a proxy wrote to weights without saying so.
     """
-    modes = {module: module.training for module in model.modules()}
-    flags = {weight: weight.requires_grad for weight in model.parameters()}
-    gradients = {weight: weight.grad for weight in model.parameters()}
-    tensors = [*model.parameters(), *model.buffers()] if restore_weights else []
-    values = [tensor.detach().clone() for tensor in tensors]
+    tensors = list(chain(model.parameters(), model.buffers()))
+    copies = [tensor.detach().clone() for tensor in tensors] if restore_weights else None
+    versions = [tensor._version for tensor in tensors]
+    found = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    python_state = random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            for weight in gradients:
-                weight.grad = None
+            for parameter in model.parameters():
+                parameter.grad = None
+            model.eval()
             yield
         finally:
-            with torch.no_grad():
-                for tensor, value in zip(tensors, values, strict=True):
-                    tensor.copy_(value)
-            for module, training in modes.items():
+            random.setstate(python_state)
+            for module, training in modes:
                 module.training = training
-            for weight, gradient in gradients.items():
-                weight.grad = gradient
-                weight.requires_grad_(flags[weight])
+            for parameter, grad, requires_grad in found:
+                parameter.grad = grad
+                parameter.requires_grad_(requires_grad)
+            if copies is not None:
+                _put_back(tensors, copies)
+    if copies is None and versions != [tensor._version for tensor in tensors]:
+        raise RuntimeError("a proxy wrote to the model's weights; it must be declared with changes_weights=True")
+
+
+def _put_back(tensors: list[Tensor], copies: list[Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, copy in zip(tensors, copies, strict=True):
+            tensor.copy_(copy)

@@ -1,50 +1,56 @@
-"""NASWOT: how differently the examples switch the units of the network."""
+"""naswot: how differently the samples of a batch switch the model's activations."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from proxies.batch import ProbeBatch
-from proxies.isolation import isolated
-from proxies.registry import proxy
+from proxies.interception import ACTIVATIONS, Function
+from proxies.registry import ProxyError, proxy
 
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU)
+
+class CodeRecorder(TorchFunctionMode):
+    """Keeps, of every activation that is called, which of its inputs were positive: (B, units) each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: list[Tensor] = []
+
+    def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in ACTIVATIONS:
+            self.codes.append((args[0].detach() > 0).flatten(1))
+        return func(*args, **(kwargs or {}))
 
 
 @proxy(
-    paper="Mellor et al. 2021, arXiv 2006.04647",
-    equation="eq. 2: log |K_H|, K_ij = N_A - Hamming(c_i, c_j)",
-    needs=("images",),
+    name="naswot",
+    paper="Mellor et al., Neural Architecture Search without Training, ICML 2021 (arXiv 2006.04647)",
+    equation="log |det K|, K_ij = number of units on which samples i and j agree (eq. 2); a unit of a GELU or SiLU "
+    "counts as on where its input is positive",
+    needs=frozenset({"data"}),
+    families="networks with activations between their layers",
 )
-def naswot(model: nn.Module, batch: ProbeBatch) -> float:
-    """Log determinant of the kernel of agreeing units, per unit.
-
-    Differs from the paper: units of GELU and SiLU count by the sign of their input, K is divided by N_A so that width
-    does not decide alone, and 1e-3 is added to the diagonal, since alike examples would make it singular.
-    """
+def naswot(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
+    """Units are those that run on this batch, at every position; needs samples that differ."""
+    codes = [_codes(model, part) for part in batch.split(splits)]
+    if not codes[0]:
+        raise ProxyError("naswot needs activations, but the model called none")
     kernel = torch.zeros(len(batch), len(batch), dtype=torch.float64)
-    units = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal units
-        code = (inputs[0] > 0).reshape(len(batch), -1).to(torch.float32)
-        kernel.add_((code @ code.T + (1 - code) @ (1 - code).T).double())
-        units += code.shape[1]
-
-    handles = [module.register_forward_hook(count) for module in model.modules() if _is_activation(module)]
-    try:
-        with isolated(model), torch.no_grad():
-            model.eval()
-            model(**batch.inputs(), logits_to_keep=1, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not units:
-        raise ValueError("the model has no activation module to read")
-    kernel = kernel / units + 1e-3 * torch.eye(len(batch), dtype=torch.float64)
-    return float(torch.linalg.slogdet(kernel).logabsdet)
+    for parts in zip(*codes, strict=True):
+        signs = torch.cat(parts).float().mul_(2).sub_(1)  # agreement = (units + s_i . s_j) / 2, exact in fp32
+        kernel += (signs.shape[1] + (signs @ signs.T).double()) / 2
+    sign, logarithm = torch.linalg.slogdet(kernel)
+    if not sign > 0:
+        raise ProxyError("naswot needs samples that differ, but two of the batch have the same code")
+    return float(logarithm)
 
 
-def _is_activation(module: nn.Module) -> bool:
-    return isinstance(module, ACTIVATIONS) or type(module).__name__ in {"SiLUActivation", "GELUActivation"}
+def _codes(model: nn.Module, part: ProbeBatch) -> list[Tensor]:
+    recorder = CodeRecorder()
+    with torch.no_grad(), recorder:
+        model(**part.inputs(), logits_to_keep=1)
+    return recorder.codes

@@ -1,4 +1,4 @@
-"""Number of parameters: the baseline that every other proxy must beat."""
+"""params: how many parameters the model has. The baseline that every other proxy must beat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from proxies.batch import ProbeBatch
 from proxies.registry import proxy
 
 
-@proxy(paper="Kaplan et al. 2020, arXiv 2001.08361", equation="N of eq. 1.1, with embeddings")
-def params(model: nn.Module, batch: ProbeBatch) -> float:
-    """Distinct parameters of the whole model; a tied embedding counts once."""
-    return float(sum(weight.numel() for weight in model.parameters()))
+@proxy(
+    name="params",
+    paper="counted; Kaplan et al., Scaling Laws for Neural Language Models, 2020 (arXiv 2001.08361)",
+    equation="number of scalars in the model's parameters; a tied tensor counts once",
+)
+def params(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
+    """The batch plays no part. Encoder, projector, language model and embedding together."""
+    return float(sum(parameter.numel() for parameter in model.parameters()))

@@ -1,4 +1,4 @@
-"""SynFlow in logarithms: the flow of synaptic strength through the weight matrices, without data."""
+"""synflow: how much signal can flow through the model's weights, as a logarithm."""
 
 from __future__ import annotations
 
@@ -8,23 +8,37 @@ import torch
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.registry import proxy
+from proxies.interception import PositiveNetwork
+from proxies.registry import ProxyError, proxy
+
+# The stream grows by orders of magnitude a layer and the map is of degree one, so a small start only shifts the log.
+START = 1e-280
 
 
 @proxy(
-    paper="Tanaka et al. 2020, arXiv 2006.05467; logarithms: Cavagnero et al. 2023, arXiv 2207.09868",
-    equation="eq. 3: R = 1^T prod |W_l| 1, per layer, as a sum of log flows",
+    name="synflow",
+    paper="Tanaka et al., Pruning neural networks without any data by iteratively conserving synaptic flow, "
+    "NeurIPS 2020 (arXiv 2006.05467)",
+    equation="log sum over weights of |w| * dR/d|w|, R = 1' f_|w|(1): synaptic flow, f linearised",
+    needs=frozenset({"grad", "weights"}),
 )
-def synflow(model: nn.Module, batch: ProbeBatch) -> float:
-    """Sum over linear layers of log(1 + 1^T |W| 1 / d_in), in float64.
+def synflow(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
+    """No data: an image of ones, its mean visual token, one position of the language model, the sum of its logits.
 
-    Differs from the paper: softmax, norms and gates make the product of a deep transformer meaningless, so each
-    matrix is fed the all-ones vector on its own (norms reset the scale between layers) and the log flows are added.
+    Where it differs from the paper: transformers are linearised as in `PositiveNetwork`; biases, position embeddings
+    and class tokens carry no path from the input and are left out; sums are kept as logarithms.
     """
-    total = 0.0
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Linear):
-                flow = float(module.weight.abs().sum(dtype=torch.float64)) / module.in_features
-                total += math.log1p(flow)
-    return total
+    image = torch.full_like(batch.pixel_values[:1], START, dtype=torch.float64, requires_grad=True)
+    network = PositiveNetwork()
+    with torch.enable_grad():
+        with network:
+            token = model.encode_images(image).mean(dim=1, keepdim=True)  # type: ignore[operator]
+            logits = model(inputs_embeds=token, logits_to_keep=1).logits
+        out = logits.sum()
+        total = float(out.detach())
+        if not 0 < total < math.inf:
+            raise ProxyError(f"synflow's signal leaves double precision in this model: it arrives as {total:.0e}")
+        (out / total).backward()  # every flow as a share of R: finite whatever R is
+    if not network.flow > 0:
+        raise ProxyError("synflow found no path through weights from the image to the logits")
+    return math.log(total) - math.log(START) + math.log(network.flow)
