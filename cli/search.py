@@ -1,0 +1,201 @@
+"""nas search, nas resume: start a search, or go on with one."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import out, talk
+
+if TYPE_CHECKING:
+    from nas.config import SearchConfig
+    from nas.records import Evaluation
+    from nas.run_folder import RunFolder
+
+
+def search(
+    file: Annotated[Path | None, typer.Argument(metavar="RUN.yaml", help="Settings; flags win over them.")] = None,
+    space: Annotated[str | None, typer.Option(help="Shipped name or YAML file.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="local, shipped name or YAML file.")] = None,
+    workload: Annotated[str | None, typer.Option(help="Shipped name or YAML file.")] = None,
+    objective: Annotated[list[str] | None, typer.Option(help="quality, latency_ms, ttft_ms, memory_gib, ...")] = None,
+    constraint: Annotated[
+        list[str] | None, typer.Option(help='"ttft_ms <= 500", "latency_ms <= 60% of baseline"')
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Candidates to build and score.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="90s, 30m, 2h: no new trial after that.")] = None,
+    workers: Annotated[int | None, typer.Option(help="1 = in this process, more = Ray actors.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sampler, weights and data.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="nsga2, tpe, gp or random.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Database URL; default: SQLite in the run folder.")] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    folder: Annotated[str | None, typer.Option("--out", help="Where run folders go.")] = None,
+    finalists: Annotated[int | None, typer.Option(help="Candidates of the front to train and measure.")] = None,
+    train_steps: Annotated[int | None, typer.Option(help="Training steps a finalist.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. space.axes.lm_depth=[6,12]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the resolved settings only.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Search a space for the best designs on a device; train, measure and export the finalists."""
+    import search_spaces
+    from nas import config as configs
+    from nas import run_folder
+
+    flags: dict[str, Any] = {
+        "space": space, "devices": device, "workload": workload, "objectives": objective, "constraints": constraint,
+        "trials": trials, "timeout_s": configs.duration(timeout), "workers": workers, "seed": seed, "sampler": sampler,
+        "storage": storage, "study": study, "out": folder, "finalists": finalists, "train_steps": train_steps,
+    }  # fmt: skip
+    config = configs.load(file, flags, settings or [])
+    from nas.search.problem import define
+
+    problem = define(config)  # everything a search names is read before anything is made
+    if dry_run:
+        print(_dumped(config))
+        return
+    name = config.study or f"{search_spaces.load(config.space).name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    config = config.model_copy(update={"study": name, "devices": _devices(config)})
+    made = run_folder.create(Path(config.out), name)
+    made.write(run_folder.CONFIG, _dumped(config))
+    for device_id, profile in problem.profiles.items():
+        import hardware_profiles
+
+        made.write(f"devices/{device_id}.yaml", hardware_profiles.dump(profile))
+    _run(config, made, json_=json_, quiet=quiet)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or latest.")] = "latest",
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Go on with a run that was stopped: the remaining trials and finalists; nothing finished is repeated."""
+    from nas import config as configs
+    from nas import run_folder
+
+    made = run_folder.find(run)
+    _run(configs.load(made.config_file, {}, []), made, json_=json_, quiet=quiet)
+
+
+def _devices(config: SearchConfig) -> list[str]:
+    return list(config.devices)
+
+
+def _dumped(config: SearchConfig) -> str:
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _run(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool) -> None:
+    """Runs it with a listener that talks on stderr, then prints the front."""
+    from nas.search.run import Listener, run
+
+    say = (lambda text: None) if quiet else _say
+    say(
+        f"study        {made.study}: {config.trials} trials, sampler {config.sampler}, workers {config.workers}, seed {config.seed}"
+    )
+    say(f"devices      {', '.join(config.devices)} (latency is measured here)")
+    say(f"files        {made.path}")
+    say(f"dashboard    nas dashboard {made.path}")
+    with _Progress(quiet) as progress:
+        listener = Listener(say=progress.say if not quiet else say, progress=progress.step, trial=progress.trial)
+        try:
+            run(config, made, listener)
+        except KeyboardInterrupt:
+            progress.close()
+            say(f"interrupted; what is known is written. Go on with: nas resume {made.path}")
+            sys.exit(130)
+    _result(made, json_=json_, say=say)
+
+
+def _result(made: RunFolder, *, json_: bool, say: Any) -> None:
+    from cli.report import print_front
+    from nas import report
+
+    document = report.document(made)
+    if json_:
+        import json
+
+        print(json.dumps(document, indent=2))
+        return
+    print_front(document, out())
+    say(f"report       {made.path / 'report.html'}")
+    if (made.path / "export").is_dir():
+        say(f'next         nas ask {made.path / "export"} IMAGE "What shape is in the image?"')
+
+
+def _say(text: str) -> None:
+    talk().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Progress:
+    """A live bar on a terminal, a line a trial elsewhere, nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.quiet = quiet
+        self.live = talk().is_terminal and not quiet
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=talk(), transient=True,
+        )  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+        self.counts = {"complete": 0, "failed": 0, "infeasible": 0}
+
+    def __enter__(self) -> _Progress:
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def say(self, text: str) -> None:
+        if self.live:
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            _say(text)
+
+    def step(self, what: str, done: int, of: int) -> None:
+        if self.live:
+            if what not in self.tasks:
+                self.tasks[what] = self.bar.add_task(what, total=of)
+            self.bar.update(self.tasks[what], completed=done, total=of, visible=done < of)
+
+    def trial(self, evaluation: Evaluation, done: int, of: int) -> None:
+        self.counts[evaluation.status] += 1
+        if self.live:
+            self.step(f"trials ({self.counts['failed']} failed)", done, of)
+        elif not self.quiet:
+            _say(f"trial {done:>4}/{of}  {_line(evaluation)}")
+
+
+def _line(evaluation: Evaluation) -> str:
+    from search_spaces import Candidate
+
+    shown = f"{evaluation.key}  {Candidate.model_validate(evaluation.candidate)}"
+    if evaluation.error:
+        return f"{shown}  FAILED: {evaluation.error}"
+    assert evaluation.quality is not None
+    latency = next(iter(evaluation.latency.values()))
+    return (
+        f"{shown}  quality {evaluation.quality.value:.4f} {evaluation.quality.label}  "
+        f"latency {latency.latency_ms:.0f} ms {latency.label}  {evaluation.wall_s:.1f} s"
+    )

@@ -1,0 +1,75 @@
+"""The persistent Optuna study that dashboards read: every finished trial, written once, with canonical parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState, create_trial
+
+from nas.records import Evaluation
+from nas.search.problem import Problem
+from search_spaces import Candidate
+
+
+class Archive:
+    """Adds finished trials. There is never a RUNNING one, so a killed driver leaves no zombie behind."""
+
+    def __init__(self, problem: Problem, url: str, study: str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        self.problem = problem
+        self.study = optuna.create_study(
+            study_name=study,
+            storage=storage,
+            directions=problem.directions,
+            sampler=RandomSampler(),
+            load_if_exists=True,
+        )
+        self.study.set_metric_names(problem.config.objectives)
+
+    @property
+    def keys(self) -> set[str]:
+        """Keys of the candidates that are there already."""
+        return {
+            str(trial.user_attrs["key"]) for trial in self.study.get_trials(deepcopy=False) if "key" in trial.user_attrs
+        }
+
+    def add(self, evaluation: Evaluation) -> None:
+        """One finished trial. The older form of constraints is written too: the dashboard reads only that one."""
+        candidate = Candidate.model_validate(evaluation.candidate)
+        fields = candidate.to_dict()
+        axes = self.problem.space.axes
+        failed = evaluation.status == "failed"
+        attributes: dict[str, Any] = {"key": evaluation.key, "status": evaluation.status}
+        if failed:
+            attributes["reason"] = evaluation.error
+        else:
+            attributes |= self._attributes(evaluation)
+        violations = {} if failed else evaluation.violations
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if failed else TrialState.COMPLETE,
+                params={axis: fields[axis] for axis in axes},
+                distributions={axis: CategoricalDistribution(values) for axis, values in axes.items()},
+                values=None if failed else self.problem.objective_values(self.problem.metrics(candidate)),
+                constraints=violations or None,
+                system_attrs={"constraints": list(violations.values())} if violations else None,
+                user_attrs=attributes,
+            )
+        )
+
+    def _attributes(self, evaluation: Evaluation) -> dict[str, Any]:
+        assert evaluation.quality is not None and evaluation.cost is not None
+        return {
+            "feasible": evaluation.status == "complete",
+            "violations": {name: value for name, value in evaluation.violations.items() if value > 0},
+            "quality_label": evaluation.quality.label,
+            "latency": {device: latency.to_dict() for device, latency in evaluation.latency.items()},
+            "params": evaluation.cost.params,
+            "memory_gib": evaluation.cost.memory_gib,
+            "proxies": {name: score.value for name, score in evaluation.proxies.items()},
+        }

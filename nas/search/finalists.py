@@ -1,0 +1,115 @@
+"""The finalists: chosen along the front, trained by one recipe, and measured end to end in paired rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nas import pareto
+from nas.records import Evaluation, Training
+from nas.run_folder import RunFolder
+from nas.search.problem import Problem
+from nas.store import Store
+from search_spaces import Candidate
+
+EXPORT = "export"  # folder of the best finalist, ready for `nas ask`
+
+
+def front(problem: Problem, evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The feasible, non-dominated evaluations, best first objective first."""
+    complete = [evaluation for evaluation in evaluations if evaluation.status == "complete"]
+    points = [problem.maximised(problem.metrics(Candidate.model_validate(e.candidate))) for e in complete]
+    return [complete[index] for index in pareto.front(points)]
+
+
+def prove(
+    problem: Problem,
+    folder: RunFolder,
+    store: Store,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """Trains and measures what is not yet trained and measured, then exports the best by trained accuracy."""
+    best = front(problem, store.evaluations(folder.study))
+    chosen = [best[index] for index in pareto.spread(problem.config.finalists, list(range(len(best))))]
+    if not chosen:
+        return
+    candidates = {evaluation.key: Candidate.model_validate(evaluation.candidate) for evaluation in chosen}
+    trainings = _train(problem, folder, store, candidates, say, progress)
+    _measure(problem, folder, store, candidates, progress)
+    _export(folder, candidates, trainings, say)
+
+
+def _train(
+    problem: Problem,
+    folder: RunFolder,
+    store: Store,
+    candidates: dict[str, Candidate],
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Training]:
+    from nas.train import data as vqa
+    from nas.train.finalists import train_finalist
+    from nas.train.loop import Recipe
+
+    config = problem.config
+    data = vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
+    recipe = Recipe(steps=config.train_steps, seed=config.seed)
+    done = store.trainings(folder.study)
+    for number, (key, candidate) in enumerate(candidates.items(), 1):
+        if key in done:
+            continue
+
+        def hear(what: str, step: int, of: int, loss: float | None, number: int = number) -> None:
+            progress(f"finalist {number}/{len(candidates)} {what}", step, of)
+
+        training = train_finalist(candidate, recipe, data, folder.finalist(key), hear)
+        store.add_training(folder.study, training)
+        done[key] = training
+        say(
+            f"trained      {key} {candidate}: open accuracy {training.accuracy_open:.3f} "
+            f"[{training.low:.3f}, {training.high:.3f}] trained:short, blind {training.blind_open:.3f}, {training.train_s:.0f} s"
+        )
+    return {key: done[key] for key in candidates}
+
+
+def _measure(
+    problem: Problem,
+    folder: RunFolder,
+    store: Store,
+    candidates: dict[str, Candidate],
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """All finalists in the same rounds; done anew when one of them has no measurement yet."""
+    from nas.export import load_export
+    from nas.latency.end_to_end import measure_requests
+
+    known = store.measurements(folder.study)
+    for device, profile in problem.profiles.items():
+        if all(device in known.get(key, {}) for key in candidates):
+            continue
+        progress("measuring finalists end to end", 0, len(candidates))
+        models = {key: load_export(folder.finalist(key))[0] for key in candidates}
+        found = measure_requests(models, problem.workload, threads=profile.compute.threads or 1)
+        for key, result in found.items():
+            store.add_measurement(folder.study, key, device, result.latency, result.totals_ms)
+
+
+def _export(
+    folder: RunFolder, candidates: dict[str, Candidate], trainings: dict[str, Training], say: Callable[[str], None]
+) -> None:
+    """The finalist with the best trained accuracy, as a Hugging Face folder that was reloaded and compared."""
+    from nas.export import export_hf, load_export
+
+    target = folder.path / EXPORT
+    if target.exists():
+        return
+    key = max(trainings, key=lambda name: trainings[name].accuracy_open)
+    model, processor = load_export(folder.finalist(key))
+    training = trainings[key]
+    card = {
+        "study": folder.study,
+        "candidate": candidates[key].to_dict(),
+        "accuracy_open": f"{training.accuracy_open:.3f} ({training.label}, {training.data}, blind {training.blind_open:.3f})",
+    }
+    difference = export_hf(model, processor, target, card=card)
+    say(f"exported     {key} to {target} (reloaded: max logit difference {difference:g})")

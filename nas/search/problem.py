@@ -1,0 +1,184 @@
+"""Problem: space, devices, workload, objectives and constraints of one search, with what is known in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import hardware_profiles
+import nas.workload
+import search_spaces
+from hardware_profiles import HardwareProfile, ProfileError
+from nas import constraints
+from nas.config import SearchConfig
+from nas.constraints import Constraint
+from nas.cost import cost
+from nas.errors import NothingFeasibleError
+from nas.latency.blocks import BlockSpec, BlockTiming, needed
+from nas.latency.compose import compose
+from nas.quality.prior import prior
+from nas.records import Latency
+from nas.workload import Workload
+from search_spaces import Candidate, SearchSpace, load_candidate
+
+LOWER_IS_BETTER = ("ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params")
+
+
+@dataclass
+class Problem:
+    """What is asked, and the composed latencies once the blocks are measured."""
+
+    config: SearchConfig
+    space: SearchSpace
+    profiles: dict[str, HardwareProfile]
+    workload: Workload
+    constraints: list[Constraint]
+    timings: dict[str, Mapping[str, BlockTiming]] = field(default_factory=dict)  # by device, then block key
+
+    @property
+    def devices(self) -> list[str]:
+        return list(self.profiles)
+
+    @property
+    def baseline(self) -> Candidate:
+        return self.space.baseline_candidate
+
+    def latency(self, candidate: Candidate) -> dict[str, Latency]:
+        """Composed latency by device. Raises: NotMeasuredError before the blocks are measured."""
+        return {device: compose(candidate, self.workload, timings) for device, timings in self.timings.items()}
+
+    def closed_form(self, candidate: Candidate) -> dict[str, float]:
+        """The metrics that need no measurement."""
+        costs = cost(candidate, self.workload)
+        return {
+            "quality": prior(candidate, costs).value,
+            "memory_gib": costs.memory_gib,
+            "params": float(costs.params),
+        }
+
+    def metrics(self, candidate: Candidate) -> dict[str, float]:
+        """Every metric known now; latencies are named metric@device."""
+        found = self.closed_form(candidate)
+        for device, latency in self.latency(candidate).items():
+            found |= {f"{name}@{device}": getattr(latency, name) for name in constraints.LATENCY_METRICS}
+        return found
+
+    @cached_property
+    def baseline_metrics(self) -> dict[str, float]:
+        return self.metrics(self.baseline)
+
+    def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """How far each constraint is missed, in its unit; <= 0 where it holds."""
+        found = {}
+        for constraint in self.constraints:
+            reference = constraints.value_of(self.baseline_metrics, constraint, self.devices[0])
+            value = constraints.value_of(metrics, constraint, self.devices[0])
+            found[constraint.text] = constraint.violation(value, reference)
+        return found
+
+    def objective_values(self, metrics: Mapping[str, float]) -> list[float]:
+        """The objectives in declared order and unit."""
+        return [metrics[self.metric_name(name)] for name in self.config.objectives]
+
+    def metric_name(self, objective: str) -> str:
+        """`latency_ms` alone speaks of the first device."""
+        if "@" in objective or objective not in constraints.LATENCY_METRICS:
+            return objective
+        return f"{objective}@{self.devices[0]}"
+
+    def maximised(self, metrics: Mapping[str, float]) -> list[float]:
+        """The objectives as columns to maximise."""
+        values = zip(self.config.objectives, self.objective_values(metrics), strict=True)
+        return [-value if name.partition("@")[0] in LOWER_IS_BETTER else value for name, value in values]
+
+    @property
+    def directions(self) -> list[str]:
+        lower = (name.partition("@")[0] in LOWER_IS_BETTER for name in self.config.objectives)
+        return ["minimize" if is_lower else "maximize" for is_lower in lower]
+
+    def blocks(self, candidates: list[Candidate]) -> list[BlockSpec]:
+        """The distinct blocks of the candidates and of the baseline."""
+        named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
+        every = [*candidates, self.baseline, *named]
+        found = {block.key: block for candidate in every for block in needed(candidate, self.workload)}
+        return list(found.values())
+
+    def resolve_constraints(self) -> None:
+        """Gives constraints in percent of a candidate file their bound, now that latencies are known."""
+
+        def figure(constraint: Constraint) -> Callable[[Candidate], float]:
+            return lambda candidate: constraints.value_of(self.metrics(candidate), constraint, self.devices[0])
+
+        self.constraints = [constraints.resolve(constraint, figure(constraint)) for constraint in self.constraints]
+
+
+def define(config: SearchConfig) -> Problem:
+    """Reads and checks everything a search names. Raises: UserError, SpaceError, ProfileError."""
+    space = search_spaces.load(config.space, dict(config.overrides))
+    profiles = {profile.id: profile for profile in map(hardware_profiles.load, config.devices)}
+    for profile in profiles.values():
+        if not profile.matches_this_machine():
+            raise ProfileError(
+                f"device {profile.id!r} is not this machine, so it cannot be measured here; run the search on it, "
+                f"or search for this machine with --device local"
+            )
+    workload = nas.workload.load(config.workload)
+    texts = space.constraints if config.constraints is None else config.constraints
+    problem = Problem(config, space, profiles, workload, [constraints.parse(text) for text in texts])
+    for constraint in problem.constraints:
+        if constraint.device and constraint.device not in profiles:
+            raise ProfileError(
+                f"constraint {constraint.text!r} names a device that is not searched: {', '.join(profiles)}"
+            )
+    for objective in config.objectives:
+        device = objective.partition("@")[2]
+        if device and device not in profiles:
+            raise ProfileError(f"objective {objective!r} names a device that is not searched: {', '.join(profiles)}")
+    return problem
+
+
+def fits_memory(problem: Problem, candidate: Candidate) -> bool:
+    """Closed form only: the memory of every device, and the constraints on memory and params."""
+    found = problem.closed_form(candidate)
+    for profile in problem.profiles.values():
+        usable = profile.memory.usable_gib.value
+        if usable is not None and found["memory_gib"] > usable:
+            return False
+    reference = problem.closed_form(problem.baseline)
+    simple = [c for c in problem.constraints if c.metric in found and c.of_file is None]
+    return all(c.violation(found[c.metric], reference[c.metric]) <= 0 for c in simple)
+
+
+def feasible(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates that keep every constraint. Raises: NothingFeasibleError naming the nearest miss."""
+
+    def worst(candidate: Candidate) -> float:
+        missed = problem.violations(problem.metrics(candidate))
+        limits = {
+            c.text: abs(c.limit(constraints.value_of(problem.baseline_metrics, c, problem.devices[0])))
+            for c in problem.constraints
+        }
+        return max((excess / limits[text] for text, excess in missed.items()), default=0.0)
+
+    kept = [candidate for candidate in candidates if worst(candidate) <= 0]
+    if not kept:
+        if not candidates:
+            raise NothingFeasibleError(
+                "no candidate fits the memory or params limits; loosen them or choose a smaller space"
+            )
+        nearest = min(candidates, key=worst)
+        missed = {text: excess for text, excess in problem.violations(problem.metrics(nearest)).items() if excess > 0}
+        detail = "; ".join(f"{text!r} is missed by {excess:.4g}" for text, excess in missed.items())
+        raise NothingFeasibleError(
+            f"no candidate of {problem.space.name} meets the constraints; nearest: {nearest}: {detail}"
+        )
+    return kept
+
+
+def landmarks(candidates: list[Candidate], size_of: Callable[[Candidate], float]) -> list[Candidate]:
+    """Smallest, largest and middle: the first three candidates of every search."""
+    ordered = sorted(candidates, key=lambda candidate: (size_of(candidate), candidate.key))
+    found = {c.key: c for c in (ordered[0], ordered[-1], ordered[len(ordered) // 2])}
+    return list(found.values())

@@ -1,0 +1,238 @@
+"""The search: gate, measure blocks, ask and tell, finalists. One driver; only it touches the database."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+
+from nas.config import SearchConfig
+from nas.cost import cost
+from nas.errors import RunError
+from nas.execution import Executor, executor
+from nas.latency.cache import ensure_blocks
+from nas.latency.measure import context_here
+from nas.quality.prior import prior
+from nas.quality.score import DEFAULT
+from nas.records import Evaluation
+from nas.run_folder import RunFolder
+from nas.search.archive import Archive
+from nas.search.evaluate import Outcome, Task, evaluate
+from nas.search.finalists import prove
+from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
+from nas.search.proposer import Proposer
+from nas.store import Store
+from search_spaces import Candidate
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Listener:
+    """Where a search reports to; every default keeps silent."""
+
+    say: Say = lambda text: None
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None
+    trial: Callable[[Evaluation, int, int], None] = lambda evaluation, done, of: None
+
+
+@dataclass
+class Session:
+    """One driver at work on one run."""
+
+    config: SearchConfig
+    folder: RunFolder
+    problem: Problem
+    store: Store
+    archive: Archive
+    listener: Listener
+    allowed: dict[str, Candidate] = field(default_factory=dict)
+    gated_out: int = 0
+
+
+def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
+    """Searches, or goes on with what the folder holds already; finished work is never repeated.
+
+    Raises: UserError, NothingFeasibleError; KeyboardInterrupt after what is known was written.
+    """
+    from filelock import FileLock, Timeout
+
+    from nas import report
+
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = (
+            (folder.path / ".owner").read_text(encoding="utf-8")
+            if (folder.path / ".owner").exists()
+            else "another process"
+        )
+        raise RunError(f"{folder.path} is being searched by {owner}; wait for it or stop it") from None
+    folder.write(".owner", f"process {os.getpid()}")
+    started = time.monotonic()
+    torch.set_num_threads(os.cpu_count() or 1)
+    store = Store(config.storage or folder.default_storage)
+    try:
+        session = _open(config, folder, store, listener)
+        try:
+            _trials(session)
+            prove(session.problem, session.folder, session.store, listener.say, listener.progress)
+        finally:
+            spent = float(store.meta(f"wall_s:{folder.study}") or 0) + time.monotonic() - started
+            store.set_meta(f"wall_s:{folder.study}", str(spent))
+            _publish(session)
+            report.write(folder)
+    finally:
+        store.close()
+        lock.release()
+
+
+def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Listener) -> Session:
+    """Gate in closed form, measure the blocks of what is left, gate by latency."""
+    problem = define(config)
+    fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
+    cache = Store.user_cache()
+    try:
+        for device, profile in problem.profiles.items():
+            context = context_here(device, profile.compute.threads or 1)
+            problem.timings[device] = ensure_blocks(
+                problem.blocks(fitting), cache, context,
+                last_level_cache_mib=profile.memory.last_level_cache_mib.value,
+                progress=lambda done, of: listener.progress("measuring blocks", done, of),
+            )  # fmt: skip
+            known = store.block_timings(context)
+            store.add_block_timings(context, {k: t for k, t in problem.timings[device].items() if k not in known})
+    finally:
+        cache.close()
+    problem.resolve_constraints()
+    allowed = feasible(problem, fitting)
+    archive = Archive(problem, config.storage or folder.default_storage, folder.study)
+    out = problem.space.size - len(allowed)
+    listener.say(
+        f"gate         {out} of {problem.space.size} candidates cannot meet the constraints; {len(allowed)} can"
+    )
+    store.set_meta(f"gated:{folder.study}", str(out))
+    return Session(config, folder, problem, store, archive, listener, {c.key: c for c in allowed}, out)
+
+
+def _trials(session: Session) -> None:
+    """Ask and tell until the trials are done, the time is up or the space is exhausted."""
+    config, problem = session.config, session.problem
+    proposer = Proposer(problem.space, problem.directions, config.sampler, config.seed)
+    done = _replay(session, proposer)
+    deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
+    queue = [c for c in landmarks(list(session.allowed.values()), lambda c: cost(c, problem.workload).params)
+             if c.key not in proposer.seen]  # fmt: skip
+    if done >= config.trials:
+        return
+    workers = executor(evaluate, config.workers, config.trial_timeout_s)
+    try:
+        while True:
+            late = deadline is not None and time.monotonic() > deadline
+            while not late and workers.has_room and done + workers.busy < config.trials:
+                candidate = _next(session, proposer, queue)
+                if candidate is None:
+                    break
+                workers.submit(Task(candidate, config.seed, tuple(config.proxies or DEFAULT)))
+            if not workers.busy:
+                break
+            done += 1
+            _finish(session, proposer, *workers.next_outcome(), done)
+    except KeyboardInterrupt:
+        _drain(session, proposer, workers, done)
+        raise
+    finally:
+        session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
+        workers.close()
+
+
+def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candidate | None:
+    """The next candidate worth building; draws that the gate rules out are told to the sampler and never built."""
+    if queue:
+        return proposer.start(queue.pop(0))
+    while not set(session.allowed) <= proposer.seen:
+        candidate = proposer.propose()
+        if candidate is None or candidate.key in session.allowed:
+            return candidate
+        metrics = session.problem.metrics(candidate)
+        proposer.tell(candidate, session.problem.objective_values(metrics), session.problem.violations(metrics))
+        _keep(session, _record(session, candidate, Outcome(candidate.key, {}, 0.0)))
+    session.listener.say("every feasible candidate has been evaluated")
+    return None
+
+
+def _finish(session: Session, proposer: Proposer, task: Task, outcome: Outcome, done: int) -> None:
+    evaluation = _record(session, task.candidate, outcome)
+    _keep(session, evaluation)
+    if outcome.error is None:
+        metrics = session.problem.metrics(task.candidate)
+        proposer.tell(task.candidate, session.problem.objective_values(metrics), evaluation.violations)
+    else:
+        proposer.tell_failed(task.candidate)
+    session.listener.trial(evaluation, done, session.config.trials)
+
+
+def _drain(session: Session, proposer: Proposer, workers: Executor, done: int) -> None:
+    """After the first Ctrl-C: tasks under way end and are kept."""
+    with suppress(KeyboardInterrupt):
+        while workers.busy and session.config.workers > 1:
+            done += 1
+            _finish(session, proposer, *workers.next_outcome(), done)
+
+
+def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
+    problem = session.problem
+    costs = cost(candidate, problem.workload)
+    violations = problem.violations(problem.metrics(candidate))
+    infeasible = any(value > 0 for value in violations.values()) or not fits_memory(problem, candidate)
+    return Evaluation(
+        key=candidate.key,
+        candidate=candidate.to_dict(),
+        status="failed" if outcome.error else "infeasible" if infeasible else "complete",
+        quality=prior(candidate, costs),
+        latency=problem.latency(candidate),
+        cost=costs,
+        proxies=outcome.proxies,
+        violations=violations,
+        wall_s=outcome.wall_s,
+        error=outcome.error,
+        traceback=outcome.traceback,
+    )
+
+
+def _keep(session: Session, evaluation: Evaluation) -> None:
+    """Our table first: what is missing in the study after a kill is added from it at the next start."""
+    session.store.add_evaluation(session.folder.study, evaluation)
+    session.archive.add(evaluation)
+
+
+def _replay(session: Session, proposer: Proposer) -> int:
+    """Tells the sampler what is stored; the number of trials that count as done."""
+    done, archived = 0, session.archive.keys
+    for evaluation in session.store.evaluations(session.folder.study):
+        candidate = Candidate.model_validate(evaluation.candidate)
+        if evaluation.key in proposer.seen:
+            continue
+        if evaluation.key not in archived:
+            session.archive.add(evaluation)
+        proposer.start(candidate)
+        done += evaluation.status != "infeasible"
+        if evaluation.status == "failed":
+            proposer.tell_failed(candidate)
+        else:
+            metrics = session.problem.metrics(candidate)
+            proposer.tell(candidate, session.problem.objective_values(metrics), evaluation.violations)
+    return done
+
+
+def _publish(session: Session) -> None:
+    """Notes and figures for the dashboard; a dashboard that is not installed is no reason to fail."""
+    with suppress(ImportError):
+        from nas.search import board
+
+        board.publish(session.archive.study, session.store, session.folder.study)
