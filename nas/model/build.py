@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from nas.model import pretrained
 from nas.model.language import kept_layers
@@ -16,7 +19,9 @@ from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec
 
 
-def build(candidate: Candidate, *, weights: Literal["pretrained", "random"] = "pretrained", seed: int = 0) -> MultimodalLM:
+def build(
+    candidate: Candidate, *, weights: Literal["pretrained", "random"] = "pretrained", seed: int = 0
+) -> MultimodalLM:
     """The candidate's network in evaluation mode, float32. The caller's random state is left as found.
 
     `pretrained` loads what the catalogue has real weights for; projectors and parts without weights are random
@@ -27,23 +32,36 @@ def build(candidate: Candidate, *, weights: Literal["pretrained", "random"] = "p
     config = MultimodalConfig(
         candidate=candidate.to_dict(), encoder=encoder.model_dump(mode="json"), language_model=language.model_dump()
     )
+    load = weights == "pretrained"
+    # Drawing random weights that are overwritten at once is most of the time; only the projector keeps its own.
+    overwritten = load and encoder.weights is not None and language.weights is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MultimodalLM(config)
+        with no_init_weights() if overwritten else nullcontext():
+            model = MultimodalLM(config)
+        if overwritten:
+            _draw_weights(model.projector)
         if not torch.empty(0).is_meta:
             model.language_model.tie_weights()
-    if weights == "pretrained":
-        if encoder.weights is not None:
-            load_encoder(model.vision, encoder)
-        if language.weights is not None:
-            _load_language_model(model, pretrained.weights(language.weights))
-    return model.eval()
+    if load and encoder.weights is not None:
+        load_encoder(model.vision, encoder)
+    if load and language.weights is not None:
+        _load_language_model(model, pretrained.weights(language.weights))
+    model.train(False)
+    return model
+
+
+def _draw_weights(part: nn.Module) -> None:
+    """torch's own initial weights for every layer of a part."""
+    for module in part.modules():
+        if isinstance(module, nn.Linear | nn.LayerNorm | nn.Conv2d):
+            module.reset_parameters()
 
 
 def load_encoder(vision: VisionEncoder, spec: EncoderSpec) -> None:
     """Real weights into an encoder of any resolution; position embeddings are resampled to its grid."""
     from safetensors.torch import load_file
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 
     assert spec.weights is not None
     state = load_file(pretrained.weights(spec.weights))
@@ -56,14 +74,14 @@ def load_encoder(vision: VisionEncoder, spec: EncoderSpec) -> None:
     vision.backbone.load_state_dict({name: state[name] for name in own}, strict=True)
 
 
-def _load_language_model(model: MultimodalLM, file: object) -> None:
+def _load_language_model(model: MultimodalLM, file: Path) -> None:
     """Copies the embedding, the norm and the kept layers only; layer i of the cut model is kept[i] of the file."""
     from safetensors import safe_open
 
     candidate, spec = model.candidate, model.language_spec
     kept = kept_layers(candidate.lm_layers, spec.layers, candidate.lm_depth)
     target: dict[str, Tensor] = model.language_model.state_dict()
-    with safe_open(str(file), framework="pt") as stored, torch.no_grad():
+    with safe_open(file, framework="pt") as stored, torch.no_grad():
         for name, tensor in target.items():
             if name == "lm_head.weight" and spec.tied_embeddings:
                 continue

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def to_grid(tokens: Tensor) -> Tensor:
     """(B, N, D) -> (B, D, g, g) with g = sqrt(N)."""
     side = math.isqrt(tokens.shape[1])
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, side)
 
 
 def to_tokens(grid: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
 
 
-class MultimodalConfig(PretrainedConfig):  # type: ignore[misc]
+class MultimodalConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     """Carries the candidate and the specs of its parts, so that an export reloads without the catalogue."""
 
     model_type = "nas_multimodal"
@@ -50,7 +50,7 @@ class MultimodalConfig(PretrainedConfig):  # type: ignore[misc]
         return LlamaConfig(**llama_config(LanguageModelSpec(**self.language_model), self.candidate["lm_depth"]))
 
 
-class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """A candidate as a network. Image placeholders in `input_ids` are replaced by projected visual tokens.
 
     Shapes: B batch, N tokens of the grid, M visual tokens that enter the LM, T sequence, H hidden size.
@@ -60,7 +60,9 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     base_model_prefix = ""
     main_input_name = "input_ids"
     _supports_sdpa = True
-    _tied_weights_keys = {"language_model.lm_head.weight": "language_model.model.embed_tokens.weight"}
+    _tied_weights_keys = {  # noqa: RUF012
+        "language_model.lm_head.weight": "language_model.model.embed_tokens.weight"
+    }
 
     def __init__(self, config: MultimodalConfig) -> None:
         super().__init__(config)
@@ -73,10 +75,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         self.vision = VisionEncoder(self.encoder_spec, candidate.resolution)
         self.compressor, width = build_compressor(method, candidate.compression_factor, self.encoder_spec.width)
         self.projector = build_projector(candidate.projector, width, hidden, candidate.compression_factor)
-        self.language_model = LlamaForCausalLM._from_config(
+        self.language_model = LlamaForCausalLM._from_config(  # type: ignore[no-untyped-call]
             LlamaConfig(**llama_config(self.language_spec, candidate.lm_depth)), attn_implementation="sdpa"
         )
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @property
     def visual_tokens(self) -> int:
@@ -108,12 +110,18 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return self.project_tokens(self.vision_tokens(pixel_values))
 
     def embed(self, input_ids: Tensor, visual: Tensor | None) -> Tensor:
-        """input_ids: (B, T); visual: (B, M, H) or None -> (B, T, H) with placeholders replaced in order."""
+        """input_ids: (B, T); visual: (B, M, H) or None -> (B, T, H) with placeholders replaced in order.
+
+        Raises: ValueError where the placeholders are not as many as the visual tokens.
+        """
         embedded: Tensor = self.get_input_embeddings()(input_ids)
         if visual is None:
             return embedded
-        places = (input_ids == self.language_spec.image_token_id).unsqueeze(-1).expand_as(embedded)
-        return embedded.masked_scatter(places, visual.to(embedded.dtype))
+        places = input_ids == self.language_spec.image_token_id
+        expected = visual.shape[0] * visual.shape[1]
+        if not places.is_meta and int(places.sum()) != expected:
+            raise ValueError(f"input_ids must hold {expected} image placeholders, but hold {int(places.sum())}")
+        return embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual.to(embedded.dtype))
 
     def forward(
         self,
@@ -139,13 +147,18 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, **kwargs: Any
+    ) -> dict[str, Any]:
         """The image goes in with the first step only; afterwards its keys and values are in the cache."""
-        pixel_values = kwargs.pop("pixel_values", None)
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)
-        if inputs["input_ids"].shape[1] > 1:
-            inputs["pixel_values"] = pixel_values
-        return inputs
+        image = {name: kwargs.pop(name, None) for name in ("pixel_values", "vision_features")}
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids,  # type: ignore[arg-type]
+            **kwargs,
+        )
+        fed = inputs.get("input_ids")
+        first_step = fed is not None and bool((fed == self.language_spec.image_token_id).any())
+        return inputs | image if first_step else inputs
 
 
 AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig, exist_ok=True)

