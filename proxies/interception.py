@@ -16,27 +16,10 @@ from torch.overrides import TorchFunctionMode
 
 Function = Callable[..., Any]
 
-_NAMES = [
-    "relu",
-    "relu_",
-    "relu6",
-    "hardtanh",
-    "hardtanh_",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "celu",
-    "mish",
-    "gelu",
-    "silu",
-    "hardswish",
-    "hardsigmoid",
-    "sigmoid",
-    "tanh",
-    "softplus",
-    "sigmoid_",
-    "tanh_",
-]
+_NAMES = (
+    *("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu", "elu", "selu", "celu", "mish", "gelu", "silu"),
+    *("hardswish", "hardsigmoid", "sigmoid", "sigmoid_", "tanh", "tanh_", "softplus"),
+)
 ACTIVATIONS: frozenset[Function] = frozenset(
     getattr(place, name) for place in (F, torch, Tensor) for name in _NAMES if hasattr(place, name)
 )
@@ -79,7 +62,8 @@ class PositiveNetwork(TorchFunctionMode):
 
     Weights by their magnitude; activations, positions (RoPE) and the division by a norm's statistic left out; what is
     added by a parameter (biases, position embeddings, class tokens) is zero; attention mixes values by its positive
-    scores over their sum, held constant; a gate g * u is sqrt(g u), which has the degree and the sign of its factors.
+    scores over their sum, held constant, so that queries and keys carry no flow; a gate g * u is sqrt(g u), which has the
+    degree and the sign of its factors.
 
     After a backward pass from R, `flow` is the sum over weights of |w| dR/d|w|. One weight tensor's sum is taken at
     its product: for y = W x it equals the sum of y dR/dy, so no gradient of a weight is ever formed.
@@ -144,7 +128,7 @@ class PositiveNetwork(TorchFunctionMode):
         if enable_gqa:
             groups = query.shape[-3] // key.shape[-3]
             key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-        scores = (query / query.detach().max()) @ (key / key.detach().max()).transpose(-2, -1)
+        scores = (query / query.max()).detach() @ (key / key.max()).detach().transpose(-2, -1)
         if is_causal:
             scores = scores.tril()
         if attn_mask is not None:
@@ -154,8 +138,9 @@ class PositiveNetwork(TorchFunctionMode):
 
 
 def _normalised(scores: Tensor, dim: int) -> Tensor:
-    total = scores.detach().clamp_min(0).sum(dim=dim, keepdim=True)
-    return scores.clamp_min(0) / total.clamp_min(torch.finfo(scores.dtype).tiny)
+    """Positive scores over their sum, constant: were they not, each layer would count its signal three times."""
+    positive = scores.detach().clamp_min(0)
+    return positive / positive.sum(dim=dim, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def _without_parameters(args: Any) -> tuple[Any, ...]:

@@ -32,9 +32,15 @@ class TwoLayers(nn.Module):
         return token
 
     def forward(
-        self, *, input_ids: Tensor | None = None, pixel_values: Tensor | None = None, attention_mask: Tensor | None = None,
-        labels: Tensor | None = None, inputs_embeds: Tensor | None = None, logits_to_keep: int = 0,
-    ) -> TinyOutput:  # fmt: skip
+        self,
+        *,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        logits_to_keep: int = 0,
+    ) -> TinyOutput:
         if inputs_embeds is None:
             assert pixel_values is not None
             inputs_embeds = self.encode_images(pixel_values)
@@ -52,7 +58,7 @@ def score(name: str, model: nn.Module, batch: ProbeBatch) -> float:
     return proxies.get(name).score(model, batch)
 
 
-def weights() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def weights() -> tuple[np.ndarray, np.ndarray]:
     model = TwoLayers()
     return model.first.weight.detach().double().numpy(), model.second.weight.detach().double().numpy()
 
@@ -109,7 +115,7 @@ def test_synaptic_flow_of_a_residual_net_equals_autograd() -> None:
     total = ((ones + ones @ magnitudes[0].T @ magnitudes[1].T) @ magnitudes[2].T).sum()
     grads = torch.autograd.grad(total, magnitudes)
     expected = sum(float((w * g).detach().sum()) for w, g in zip(magnitudes, grads, strict=True))
-    assert float(out) == pytest.approx(float(total), rel=1e-6)
+    assert out.item() == pytest.approx(total.item(), rel=1e-6)
     assert network.flow == pytest.approx(expected, rel=1e-6)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
+
+BAND = 1.10  # two models within 10 % of each other's parameters are of equal cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,44 @@ class Agreement:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class BandAgreement:
+    """Kendall's tau-b over the pairs of models of equal cost; None where no pair decides."""
+
+    pairs: int
+    kendall_tau: float | None
+
+
 def agreement(scores: Sequence[float], truth: Sequence[float]) -> Agreement:
     """Kendall's tau-b and Spearman's rho; undefined for fewer than two models or a constant column."""
+    if len(scores) != len(truth):
+        raise ValueError(f"scores and truth must be of one length, but got {len(scores)} and {len(truth)}")
     if len(scores) < 2 or len(set(scores)) < 2 or len(set(truth)) < 2:
         return Agreement(len(scores), None, None)
     from scipy.stats import kendalltau, spearmanr
 
     tau, rho = float(kendalltau(scores, truth)[0]), float(spearmanr(scores, truth)[0])
     return Agreement(len(scores), tau if math.isfinite(tau) else None, rho if math.isfinite(rho) else None)
+
+
+def agreement_at_equal_cost(
+    scores: Sequence[float], truth: Sequence[float], params: Sequence[float], band: float = BAND
+) -> BandAgreement:
+    """tau-b = (concordant - discordant) / sqrt(pairs untied in score x pairs untied in truth), in the band."""
+    total = decided = untied_score = untied_truth = 0
+    for i, j in combinations(range(len(params)), 2):
+        low, high = sorted((params[i], params[j]))
+        if high > band * low:
+            continue
+        total += 1
+        by_score, by_truth = _sign(scores[i] - scores[j]), _sign(truth[i] - truth[j])
+        decided += by_score * by_truth
+        untied_score += by_score != 0
+        untied_truth += by_truth != 0
+    if not untied_score or not untied_truth:
+        return BandAgreement(total, None)
+    return BandAgreement(total, decided / math.sqrt(untied_score * untied_truth))
+
+
+def _sign(difference: float) -> int:
+    return (difference > 0) - (difference < 0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nas.records import ProxyScore
-from proxies import get
+from proxies import Proxy, get
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nas.model import MultimodalLM
     from proxies.batch import ProbeBatch
 
@@ -19,7 +21,7 @@ PROBE_IMAGES, PROBE_TEXT = 4, 8
 
 
 def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
-    """The batch that every proxy of this model sees."""
+    """The batch that every proxy of this model sees: smooth random images with random text."""
     from proxies.batch import random_batch
 
     return random_batch(
@@ -33,19 +35,38 @@ def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
     )
 
 
-def score(model: MultimodalLM, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -> dict[str, ProxyScore]:
-    """One ProxyScore a name: a finite value, or None with the reason."""
-    return {name: _score_one(model, batch, name) for name in names}
+def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -> dict[str, ProxyScore]:
+    """One ProxyScore a name: a finite value, or None with the reason.
+
+    The encoder runs once for all and counts as frozen, as it is in training: gradients are those of projector and
+    language model, and activations too. Raises: ProxyError for an unknown name, before anything runs.
+    """
+    wanted = [get(name) for name in names]
+    with _frozen_encoder(model):
+        shared = batch.with_vision_features(model.eval())
+        return {proxy.name: _score_one(proxy, model, shared) for proxy in wanted}
 
 
-def _score_one(model: MultimodalLM, batch: ProbeBatch, name: str) -> ProxyScore:
-    declared = get(name)
+@contextmanager
+def _frozen_encoder(model: nn.Module) -> Iterator[None]:
+    encoder = getattr(model, "vision", None)
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [] if encoder is None else [(weight, weight.requires_grad) for weight in encoder.parameters()]
+    try:
+        for weight, _ in flags:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight, flag in flags:
+            weight.requires_grad_(flag)
+        for module, training in modes:
+            module.training = training
+
+
+def _score_one(proxy: Proxy, model: nn.Module, batch: ProbeBatch) -> ProxyScore:
     start = time.perf_counter()
     try:
-        value = declared.score(model, batch)
+        value = proxy.score(model, batch)
     except Exception as error:  # a failing proxy must not take the candidate with it; its reason is kept
         return ProxyScore(None, time.perf_counter() - start, f"{type(error).__name__}: {error}")
-    seconds = time.perf_counter() - start
-    if not math.isfinite(value):
-        return ProxyScore(None, seconds, f"not finite: {value}")
-    return ProxyScore(value, seconds)
+    return ProxyScore(value, time.perf_counter() - start)

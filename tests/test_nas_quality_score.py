@@ -1,0 +1,157 @@
+"""Scores, prior, agreement and the commands that show them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from scipy.stats import kendalltau
+from typer.testing import CliRunner
+
+import search_spaces
+from cli.proxies import app
+from nas import workload
+from nas.cost import cost
+from nas.errors import ConfigError
+from nas.quality.agreement import agreement, agreement_at_equal_cost
+from nas.quality.evidence import compare, read_table
+from nas.quality.prior import prior
+from proxies import ProxyError
+from search_spaces import Candidate
+
+MICRO = Candidate(
+    encoder="vit-micro", resolution=64, projector="mlp", compression="avgpool", compression_factor=4,
+    lm="llama-micro", lm_depth=2,
+)  # fmt: skip
+POCKET = Candidate(
+    encoder="dinov2-vits14", resolution=224, projector="mlp", compression="pixel-shuffle", compression_factor=4,
+    lm="smollm2-135m", lm_depth=12,
+)  # fmt: skip
+
+
+def quality(candidate: Candidate = POCKET, **changes: object) -> float:
+    changed = candidate.model_copy(update=changes)
+    return prior(changed, cost(changed, workload.load("vqa-short"))).value
+
+
+@pytest.mark.parametrize("space", search_spaces.names())
+def test_prior_of_every_candidate_is_a_share_inside_its_interval(space: str) -> None:
+    request = workload.load("vqa-short")
+    for candidate in search_spaces.load(space).candidates:
+        one = prior(candidate, cost(candidate, request))
+        assert 0 < one.low <= one.value <= one.high < 1
+        assert one.label == "predicted:prior"
+
+
+def test_prior_rises_with_depth() -> None:
+    values = [quality(lm_depth=depth) for depth in (2, 8, 16, 30)]
+    assert values == sorted(values)
+
+
+def test_prior_rises_with_visual_tokens_and_resolution() -> None:
+    assert quality(compression_factor=16) < quality()
+    assert quality(resolution=112) < quality(resolution=224)
+
+
+def test_prior_equals_the_law_where_every_assumption_is_neutral() -> None:
+    full = POCKET.model_copy(update={"lm_depth": 30, "compression": "none", "compression_factor": 1})
+    one = replace(cost(full, workload.load("vqa-short")), lm_body_params=10**9, embedding_params=0, vision_flops=10**9)
+    assert prior(full, one).value == pytest.approx(1 - (0.553 * 256**-0.015 + 0.036))
+
+
+def test_cut_models_are_less_certain() -> None:
+    request = workload.load("vqa-short")
+    cut, full = (POCKET.model_copy(update={"lm_depth": depth}) for depth in (4, 30))
+    widths = [(one := prior(c, cost(c, request))).value - one.low for c in (cut, full)]
+    assert widths[0] > widths[1]
+
+
+def test_one_failing_proxy_keeps_its_reason_and_spares_the_others() -> None:
+    from nas.model import build
+    from nas.quality.score import probe_batch, score
+
+    model = build(MICRO, weights="random").train()
+    model.requires_grad_(False)
+    scores = score(model, probe_batch(model, 0))
+    assert scores["snip"].value is None
+    assert "frozen" in str(scores["snip"].reason)
+    assert all(one.value is not None for name, one in scores.items() if name != "snip")
+    assert model.training
+
+
+def test_params_and_flops_proxies_agree_with_the_closed_form() -> None:
+    from nas.model import build
+    from nas.quality.score import PROBE_TEXT, probe_batch, score
+
+    request = workload.load("vqa-short").model_copy(update={"prompt_tokens": PROBE_TEXT})
+    for projector in ("linear", "ldp-v2"):
+        candidate = MICRO.model_copy(update={"projector": projector})
+        model, closed = build(candidate, weights="random"), cost(candidate, request)
+        scores = score(model, probe_batch(model, 0), ["params", "flops"])
+        assert scores["params"].value == closed.params
+        assert scores["flops"].value == pytest.approx(closed.flops, rel=0.01)
+
+
+def test_unknown_proxy_is_refused_before_anything_runs() -> None:
+    from nas.model import build
+    from nas.quality.score import probe_batch, score
+
+    model = build(MICRO, weights="random")
+    with pytest.raises(ProxyError, match="did you mean 'snip'"):
+        score(model, probe_batch(model, 0), ["params", "snib"])
+
+
+def test_agreement_of_two_models_or_a_constant_is_said_to_be_undefined() -> None:
+    assert agreement([1.0], [1.0]).kendall_tau is None
+    assert agreement([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).spearman_rho is None
+    assert agreement([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).kendall_tau == pytest.approx(-1)
+
+
+def test_agreement_at_equal_cost_is_tau_b_when_all_cost_the_same() -> None:
+    scores, truth = [1.0, 2.0, 2.0, 4.0, 3.0], [2.0, 1.0, 3.0, 3.0, 5.0]
+    found = agreement_at_equal_cost(scores, truth, [100.0] * 5)
+    assert found.pairs == 10
+    assert found.kendall_tau == pytest.approx(kendalltau(scores, truth)[0])
+
+
+def test_pairs_of_unlike_cost_do_not_count() -> None:
+    found = agreement_at_equal_cost([1, 2, 9], [2, 1, 9], [100, 109, 200])
+    assert (found.pairs, found.kendall_tau) == (1, -1)
+
+
+def table(folder: Path) -> Path:
+    path = folder / "t.jsonl"
+    rows = [
+        {"size": {"params": p}, "good": -loss, "bad": loss, "loss": loss}
+        for p, loss in ((100, 3.0), (105, 2.0), (300, 1.0))
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def test_table_is_ranked_with_the_baseline_first(tmp_path: Path) -> None:
+    ranked = compare(read_table(table(tmp_path)), truth="loss", params="size.params", lower_is_better=True)
+    assert [one.name for one in ranked] == ["size.params", "bad", "good"]
+    assert [one.tau for one in ranked] == pytest.approx([1, -1, 1])
+    assert ranked[0].pairs_equal_params == 1
+
+
+def test_missing_column_names_the_near_miss(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'size\.params'"):
+        compare(read_table(table(tmp_path)), truth="loss", params="size.parms")
+
+
+def test_commands_print_json_and_nothing_else(tmp_path: Path) -> None:
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)
+    assert [one["name"] for one in listed] == ["effective-rank", "flops", "naswot", "params", "snip", "synflow"]
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MICRO.to_dict()), encoding="utf-8")
+    scored = json.loads(CliRunner().invoke(app, ["score", str(path), "--proxy", "params", "--json"]).stdout)
+    assert scored["quality"]["label"] == "predicted:prior"
+    assert scored["proxies"]["params"]["value"] > 1e5
+    options = ["--truth", "loss", "--params", "size.params", "--lower-is-better", "--json"]
+    validated = json.loads(CliRunner().invoke(app, ["validate", str(table(tmp_path)), *options]).stdout)
+    assert validated[0]["name"] == "size.params"
