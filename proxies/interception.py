@@ -62,8 +62,8 @@ class PositiveNetwork(TorchFunctionMode):
 
     Weights by their magnitude; activations, positions (RoPE) and the division by a norm's statistic left out; what is
     added by a parameter (biases, position embeddings, class tokens) is zero; attention mixes values by its positive
-    scores over their sum, held constant, so that queries and keys carry no flow; a gate g * u is sqrt(g u), which has the
-    degree and the sign of its factors.
+    scores over their sum, held constant, so that queries and keys carry no flow; a gate g * u is sqrt(g u), of
+    the degree and the sign of its factors.
 
     After a backward pass from R, `flow` is the sum over weights of |w| dR/d|w|. One weight tensor's sum is taken at
     its product: for y = W x it equals the sum of y dR/dy, so no gradient of a weight is ever formed.
