@@ -36,6 +36,7 @@ class Problem:
     workload: Workload
     constraints: list[Constraint]
     timings: dict[str, Mapping[str, BlockTiming]] = field(default_factory=dict)  # by device, then block key
+    known_latency: dict[str, dict[str, Latency]] = field(default_factory=dict)  # by key: what a run has stored
 
     @property
     def devices(self) -> list[str]:
@@ -47,6 +48,8 @@ class Problem:
 
     def latency(self, candidate: Candidate) -> dict[str, Latency]:
         """Composed latency by device. Raises: NotMeasuredError before the blocks are measured."""
+        if candidate.key in self.known_latency:
+            return self.known_latency[candidate.key]
         return {device: compose(candidate, self.workload, timings) for device, timings in self.timings.items()}
 
     def closed_form(self, candidate: Candidate) -> dict[str, float]:
@@ -114,12 +117,16 @@ class Problem:
         self.constraints = [constraints.resolve(constraint, figure(constraint)) for constraint in self.constraints]
 
 
-def define(config: SearchConfig) -> Problem:
-    """Reads and checks everything a search names. Raises: UserError, SpaceError, ProfileError."""
+def define(config: SearchConfig, devices: Path | None = None) -> Problem:
+    """Reads and checks everything a search names; `devices` holds the profiles of a finished run.
+
+    Raises: UserError, SpaceError, ProfileError.
+    """
     space = search_spaces.load(config.space, dict(config.overrides))
-    profiles = {profile.id: profile for profile in map(hardware_profiles.load, config.devices)}
+    names = sorted(map(str, devices.glob("*.yaml"))) if devices else config.devices
+    profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
     for profile in profiles.values():
-        if not profile.matches_this_machine():
+        if devices is None and not profile.matches_this_machine():
             raise ProfileError(
                 f"device {profile.id!r} is not this machine, so it cannot be measured here; run the search on it, "
                 f"or search for this machine with --device local"
