@@ -94,13 +94,9 @@ def checkpoint(run: Path, *, rank: int = 1, key: str | None = None) -> tuple[str
 
 
 def _finalists(run: Path) -> dict[str, tuple[Path, float]]:
-    """Key -> (checkpoint folder, trained accuracy on open questions; -1 where no result is stored)."""
-    found: dict[str, tuple[Path, float]] = {}
-    for config in sorted(run.glob("finalists/*/**/config.json")):
-        key = config.relative_to(run / "finalists").parts[0]
-        accuracy = training_record(run, key).get("accuracy_open")
-        found[key] = (config.parent, float(accuracy) if accuracy is not None else -1.0)
-    return found
+    """Key -> (checkpoint folder, trained accuracy on open questions), of finalists whose training ended."""
+    keys = [file.parent.name for file in sorted(run.glob("finalists/*/training.json"))]
+    return {key: (run / "finalists" / key, float(training_record(run, key)["accuracy_open"])) for key in keys}
 
 
 def training_record(run: Path, key: str) -> dict[str, Any]:
