@@ -25,7 +25,9 @@ def dashboard(
 
     folder = run_folder.find(run)
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise MissingPackageError("the dashboard needs the package 'optuna-dashboard'; run: pip install optuna-dashboard")
+        raise MissingPackageError(
+            "the dashboard needs the package 'optuna-dashboard'; run: pip install optuna-dashboard"
+        )
     config = configs.load(folder.config_file, {}, [])
     artifacts = folder.path / "artifacts"
     artifacts.mkdir(exist_ok=True)

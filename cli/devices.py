@@ -21,7 +21,9 @@ def list_(json_: Json = False) -> None:
 
     profiles = [hardware_profiles.load(name) for name in ["local", *hardware_profiles.names()]]
     if json_:
-        print(json.dumps([{"id": p.id, "model": p.identity.model, "unit": p.identity.unit} for p in profiles], indent=2))
+        print(
+            json.dumps([{"id": p.id, "model": p.identity.model, "unit": p.identity.unit} for p in profiles], indent=2)
+        )
         return
     from rich.table import Table
 

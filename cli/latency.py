@@ -48,5 +48,7 @@ def latency(
     for name, value in {**found.to_dict()["parts"], "ttft_ms": found.ttft_ms, "tpot_ms": found.tpot_ms}.items():
         out().print(f"  {name:15} {value:10.2f} {found.label}", highlight=False)
     out().print(
-        f"  latency_ms      {found.latency_ms:10.2f} [{found.low_ms:.2f}, {found.high_ms:.2f}] {found.label}", highlight=False, markup=False
+        f"  latency_ms      {found.latency_ms:10.2f} [{found.low_ms:.2f}, {found.high_ms:.2f}] {found.label}",
+        highlight=False,
+        markup=False,
     )

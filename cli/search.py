@@ -104,7 +104,8 @@ def _run(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool) -> 
 
     say = (lambda text: None) if quiet else _say
     say(
-        f"study        {made.study}: {config.trials} trials, sampler {config.sampler}, workers {config.workers}, seed {config.seed}"
+        f"study        {made.study}: {config.trials} trials, sampler {config.sampler}, "
+        f"workers {config.workers}, seed {config.seed}"
     )
     say(f"devices      {', '.join(config.devices)} (latency is measured here)")
     say(f"files        {made.path}")

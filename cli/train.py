@@ -13,7 +13,7 @@ from cli.console import talk
 def train(
     candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.yaml")],
     to: Annotated[Path, typer.Option("--out", help="Folder of the trained model.")],
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 160,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 120,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
 ) -> None:

@@ -32,7 +32,9 @@ def load(name_or_path: str) -> HardwareProfile:
         if name_or_path not in names():
             near = difflib.get_close_matches(name_or_path, [*names(), LOCAL], n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {LOCAL}, {', '.join(names())}"
-            raise ProfileError(f"no device named {name_or_path!r}; {hint} (`nas devices detect --write FILE` makes one)")
+            raise ProfileError(
+                f"no device named {name_or_path!r}; {hint} (`nas devices detect --write FILE` makes one)"
+            )
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))

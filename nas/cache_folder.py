@@ -19,5 +19,7 @@ def cache_folder(*parts: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the cache folder {folder}: {error}; set NAS_CACHE to a writable folder") from error
+        raise StorageError(
+            f"cannot make the cache folder {folder}: {error}; set NAS_CACHE to a writable folder"
+        ) from error
     return folder

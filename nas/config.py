@@ -37,7 +37,7 @@ class SearchConfig(BaseModel):
     study: str | None = None
     out: str = "runs"
     finalists: int = Field(default=3, ge=0)
-    train_steps: int = Field(default=160, ge=1)
+    train_steps: int = Field(default=120, ge=1)
     train_images: int = Field(default=1200, ge=10)
     proxies: list[str] | None = None
     trial_timeout_s: float = Field(default=300, gt=0)
@@ -48,7 +48,9 @@ class SearchConfig(BaseModel):
         for name in names:
             metric, _, device = name.partition("@")
             if metric not in METRICS or (device and metric not in LATENCY_METRICS):
-                raise ValueError(f"objectives must be of {', '.join(METRICS)} (latencies with @device), but got {name!r}")
+                raise ValueError(
+                    f"objectives must be of {', '.join(METRICS)} (latencies with @device), but got {name!r}"
+                )
         return names
 
     @field_validator("constraints")

@@ -32,7 +32,9 @@ def document(folder: RunFolder) -> dict[str, Any]:
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency
     best = front(problem, evaluations)
-    entries = [_entry(evaluation, trainings.get(evaluation.key), measured.get(evaluation.key, {})) for evaluation in best]
+    entries = [
+        _entry(evaluation, trainings.get(evaluation.key), measured.get(evaluation.key, {})) for evaluation in best
+    ]
     entries.sort(key=lambda entry: entry["trained"]["accuracy_open"] if entry["trained"] else -1.0, reverse=True)
     status = [evaluation.status for evaluation in evaluations]
     return {
@@ -161,46 +163,64 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
     return {**row, "error": evaluation.error or ""}
 
 
-COLUMNS = ("key", "design", "quality", "open accuracy", "latency ms", "measured ms", "TTFT ms", "memory GiB", "params M")
+COLUMNS = (
+    "key",
+    "design",
+    "quality",
+    "open accuracy",
+    "latency ms",
+    "measured ms",
+    "TTFT ms",
+    "memory GiB",
+    "params M",
+)
 
 
 def front_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     """The front as text cells under COLUMNS; the first device's latencies."""
     from search_spaces import Candidate
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for entry in found["front"]:
         device = found["devices"][0]
         latency, measured, trained = entry["latency"][device], entry["measured"].get(device), entry["trained"]
-        quality = entry["quality"]
         rows.append(
             (
                 entry["key"],
                 str(Candidate.model_validate(entry["candidate"])),
-                f"{quality['value']:.3f} [{quality['low']:.3f}, {quality['high']:.3f}] {quality['label']}",
-                "-" if trained is None else f"{trained['accuracy_open']:.3f} [{trained['low']:.3f}, {trained['high']:.3f}] {trained['label']}",
-                f"{latency['latency_ms']:.0f} [{latency['low']:.0f}, {latency['high']:.0f}] {latency['label']}",
-                "-" if measured is None else f"{measured['latency_ms']:.0f} ({latency['latency_ms'] / measured['latency_ms'] - 1:+.1%})",
+                f"{_interval(entry['quality'], 'value', 3)} {entry['quality']['label']}",
+                "-" if trained is None else f"{_interval(trained, 'accuracy_open', 3)} {trained['label']}",
+                f"{_interval(latency, 'latency_ms', 0)} {latency['label']}",
+                "-" if measured is None else _against(latency["latency_ms"], measured["latency_ms"]),
                 f"{latency['ttft_ms']:.0f} {latency['label']}",
                 f"{entry['memory_gib']:.2f} {entry['memory_label']}",
                 f"{entry['params'] / 1e6:.1f} {entry['params_label']}",
             )
-        )  # fmt: skip
+        )
     return rows
+
+
+def _interval(item: dict[str, Any], value: str, digits: int) -> str:
+    return f"{item[value]:.{digits}f} [{item['low']:.{digits}f}, {item['high']:.{digits}f}]"
+
+
+def _against(composed_ms: float, measured_ms: float) -> str:
+    return f"{measured_ms:.0f} (composed {composed_ms / measured_ms - 1:+.1%})"
 
 
 def summary(found: dict[str, Any]) -> list[str]:
     """The verdicts, a sentence each."""
     counts, check = found["counts"], found["baseline_check"]
     lines = [
-        f"{counts['complete']} candidates evaluated, {counts['infeasible']} drawn but infeasible, {counts['failed']} failed, "
-        f"{counts['duplicates_avoided']} duplicates avoided, {found['wall_s']:.0f} s in all.",
+        f"{counts['complete']} candidates evaluated, {counts['infeasible']} drawn but infeasible, "
+        f"{counts['failed']} failed, {counts['duplicates_avoided']} duplicates avoided, {found['wall_s']:.0f} s in all.",
         f"Score against training: {check['verdict']}.",
     ]
     errors = [abs(row["error"]) for row in found["composed_against_measured"]]
     if errors:
         lines.append(
-            f"Composed against measured latency of the finalists: mean error {sum(errors) / len(errors):.1%}, max {max(errors):.1%}."
+            f"Composed against measured latency of the finalists: mean error {sum(errors) / len(errors):.1%}, "
+            f"max {max(errors):.1%}."
         )
     return lines
 

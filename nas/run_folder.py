@@ -59,9 +59,13 @@ def create(out: Path, study: str) -> RunFolder:
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError:
-        raise RunError(f"{folder.path} exists already; choose another --study, or go on with: nas resume {folder.path}") from None
+        raise RunError(
+            f"{folder.path} exists already; choose another --study, or go on with: nas resume {folder.path}"
+        ) from None
     except OSError as error:
-        raise StorageError(f"cannot make the run folder {folder.path}: {error.strerror}; choose another --out") from error
+        raise StorageError(
+            f"cannot make the run folder {folder.path}: {error.strerror}; choose another --out"
+        ) from error
     folder.write(ENV, json.dumps(environment(), indent=2))
     link = out / f".{LATEST}.{os.getpid()}"
     link.symlink_to(study)
@@ -83,7 +87,7 @@ def environment() -> dict[str, Any]:
 
     from hardware_profiles.detect import processor_name
 
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in ("nas-multimodal", "torch", "transformers", "timm", "optuna", "ray", "sqlalchemy", "numpy"):
         try:
             packages[name] = version(name)

@@ -72,7 +72,9 @@ def connect(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StorageError("--storage must be a database URL such as sqlite:///study.db or postgresql://HOST/NAME") from None
+        raise StorageError(
+            "--storage must be a database URL such as sqlite:///study.db or postgresql://HOST/NAME"
+        ) from None
     shown = parsed.render_as_string(hide_password=True)
     sqlite = parsed.get_backend_name() == "sqlite"
     try:
@@ -82,7 +84,9 @@ def connect(url: str) -> Engine:
         with engine.connect():
             return engine
     except ModuleNotFoundError as error:
-        raise MissingPackageError(f"storage {shown} needs the package {error.name!r}; run: pip install 'psycopg[binary]'") from error
+        raise MissingPackageError(
+            f"storage {shown} needs the package {error.name!r}; run: pip install 'psycopg[binary]'"
+        ) from error
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise StorageError(f"storage {shown} does not answer: {reason}") from error
@@ -132,10 +136,14 @@ class Store:
         self._add(TRAININGS, {"study": study, "key": training.key}, asdict(training))
 
     def trainings(self, study: str) -> dict[str, Training]:
-        found = (Training(**{**row, "losses": [tuple(p) for p in row["losses"]]}) for row in self._read(TRAININGS, study))
+        found = (
+            Training(**{**row, "losses": [tuple(p) for p in row["losses"]]}) for row in self._read(TRAININGS, study)
+        )
         return {training.key: training for training in found}
 
-    def add_measurement(self, study: str, key: str, device: str, latency: Latency, totals_ms: tuple[float, ...]) -> None:
+    def add_measurement(
+        self, study: str, key: str, device: str, latency: Latency, totals_ms: tuple[float, ...]
+    ) -> None:
         record = {"key": key, "device": device, "latency": asdict(latency), "totals_ms": totals_ms}
         self._add(MEASUREMENTS, {"study": study, "key": key, "device": device}, record)
 
@@ -156,7 +164,8 @@ class Store:
 
     def add_block_timings(self, context: MeasurementContext, timings: Mapping[str, BlockTiming]) -> None:
         rows = [
-            {"context": context.key, "block": key, "record": json.dumps(asdict(timing))} for key, timing in timings.items()
+            {"context": context.key, "block": key, "record": json.dumps(asdict(timing))}
+            for key, timing in timings.items()
         ]
         if rows:
             with self.engine.begin() as connection:
@@ -177,11 +186,15 @@ class Store:
             with self.engine.begin() as connection:
                 connection.execute(insert(table).values(**row, record=json.dumps(record)))
         except SQLAlchemyError as error:
-            raise StorageError(f"{self.url}: cannot write: {str(getattr(error, 'orig', error)).splitlines()[0]}") from error
+            raise StorageError(
+                f"{self.url}: cannot write: {str(getattr(error, 'orig', error)).splitlines()[0]}"
+            ) from error
 
     def _read(self, table: Table, study: str) -> list[dict[str, Any]]:
         with self.engine.connect() as connection:
-            rows = connection.execute(select(table.c.record).where(table.c.study == study).order_by(table.c.id)).scalars()
+            rows = connection.execute(
+                select(table.c.record).where(table.c.study == study).order_by(table.c.id)
+            ).scalars()
             return [json.loads(row) for row in rows]
 
 

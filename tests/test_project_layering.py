@@ -65,7 +65,9 @@ def test_each_library_stays_in_its_room() -> None:
 
 
 def test_spaces_and_profiles_never_import_torch() -> None:
-    torch_free = [path for path in sources() if path.relative_to(ROOT).parts[0] in ("search_spaces", "hardware_profiles")]
+    torch_free = [
+        path for path in sources() if path.relative_to(ROOT).parts[0] in ("search_spaces", "hardware_profiles")
+    ]
     assert not [path for path in torch_free if "torch" in imports(path)]
 
 
@@ -87,6 +89,10 @@ def test_light_commands_load_no_heavy_library(arguments: list[str]) -> None:
         "from cli.main import main\nmain()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert "LOADED []" in done.stderr, done.stderr

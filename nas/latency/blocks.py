@@ -101,7 +101,7 @@ def needed(candidate: Candidate, workload: Workload) -> list[BlockSpec]:
         for length in bracket(context, DECODE_LENGTHS)
         for kind in ("shell_decode", "layer_decode")
     ]
-    return first + prefill + decode  # type: ignore[arg-type]
+    return first + prefill + decode
 
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:

@@ -20,9 +20,7 @@ class TimingStore(Protocol):
 
 def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, BlockTiming]:
     """The timings of sessions in which the machine was about as fast as `canary` says it is now."""
-    return {
-        key: timing for key, timing in timings.items() if abs(timing.canary_ms / canary - 1) <= CANARY_TOLERANCE
-    }
+    return {key: timing for key, timing in timings.items() if abs(timing.canary_ms / canary - 1) <= CANARY_TOLERANCE}
 
 
 def ensure_blocks(

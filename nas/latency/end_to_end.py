@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from transformers import DynamicCache
@@ -87,7 +88,7 @@ def time_request(model: MultimodalLM, workload: Workload, clock: Clock) -> tuple
         logits = model.language_model(input_ids=newest, past_key_values=past, use_cache=True).logits
         newest = logits[:, -1:].argmax(-1)
     marks.append(clock())
-    spans = [1e3 * (after - start) for start, after in zip(marks, marks[1:], strict=False)]
+    spans = [1e3 * (after - start) for start, after in pairwise(marks)]
     return (*spans[:4], spans[4] / max(1, steps))
 
 
@@ -96,4 +97,6 @@ def _summary(values: list[tuple[float, ...]], workload: Workload) -> EndToEnd:
     totals = sorted(sum(parts[:4]) + (workload.new_tokens - 1) * parts[4] for parts in values)
     low = sum(best.values()) + (workload.new_tokens - 2) * best["tpot_ms"]
     high = max(low, totals[int(0.9 * (len(totals) - 1))])
-    return EndToEnd(Latency(**best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high), tuple(totals))
+    return EndToEnd(
+        Latency(**best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high), tuple(totals)
+    )

@@ -100,7 +100,7 @@ class JobFactory:
         def restore() -> None:
             while grown:
                 layer = filled.layers[grown.pop()]
-                layer.crop(-1)
+                layer.crop(-1)  # type: ignore[union-attr]
 
         return Job(block, run, restore)
 
@@ -117,7 +117,7 @@ def _positions(model: Any, hidden: Tensor, start: int) -> dict[str, Any]:
 
 def _causal_lm(lm: str, layers: int) -> LlamaForCausalLM:
     config = LlamaConfig(**llama_config(catalogue.language_model(lm), layers))
-    return LlamaForCausalLM._from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-any-return]
+    return LlamaForCausalLM._from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _preprocess_job(block: BlockSpec) -> Job:

@@ -1,7 +1,11 @@
 """build(candidate) -> MultimodalLM: the only way a candidate becomes a network."""
 
+from transformers.utils.logging import disable_progress_bar
+
 from nas.model.build import build
 from nas.model.multimodal import MultimodalConfig, MultimodalLM
 from nas.model.processor import Processor
 
 __all__ = ["MultimodalConfig", "MultimodalLM", "Processor", "build"]
+
+disable_progress_bar()  # type: ignore[no-untyped-call]  # loading weights would draw into the search's own progress

@@ -35,7 +35,7 @@ A, D = 0.553, 0.036  # least squares on their 28 published accuracies
 GRID_EXPONENT, VISION_EXPONENT = 0.01, 0.005  # assumed
 RANDOM_ENCODER, LINEAR_PROJECTOR, POOL_AFTER_MLP = 1.25, 1.01, 0.99  # assumed from single comparisons
 HALF_WIDTH, DROPPED_WIDTH = 0.08, 0.10  # assumed
-LOWEST, HIGHEST = 0.001, 0.999
+TAIL, HIGHEST = 0.05, 0.999  # below TAIL the law is far outside its data: values shrink, but keep their order
 
 
 def prior(candidate: Candidate, cost: Cost) -> Quality:
@@ -48,9 +48,9 @@ def prior(candidate: Candidate, cost: Cost) -> Quality:
     if vision.weights is None:
         seeing *= RANDOM_ENCODER
     error = A * billions**-ALPHA * tokens**-BETA * seeing * _projector_factor(candidate) + D
-    value = _inside(1 - error)
-    low = _inside(value - HALF_WIDTH - DROPPED_WIDTH * dropped)
-    return Quality(value, low, _inside(value + HALF_WIDTH), "predicted:prior")
+    law = 1 - error
+    low = _inside(law - HALF_WIDTH - DROPPED_WIDTH * dropped)
+    return Quality(_inside(law), low, _inside(law + HALF_WIDTH), "predicted:prior")
 
 
 def _kept_by_merging(candidate: Candidate, width: int, hidden: int) -> float:
@@ -66,4 +66,7 @@ def _projector_factor(candidate: Candidate) -> float:
 
 
 def _inside(value: float) -> float:
-    return min(HIGHEST, max(LOWEST, value))
+    """Into 0..1 without ties: a smooth exponential tail below TAIL."""
+    if value < TAIL:
+        return TAIL * math.exp((value - TAIL) / TAIL)
+    return min(HIGHEST, value)

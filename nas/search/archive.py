@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
@@ -29,7 +31,9 @@ class Archive:
             sampler=RandomSampler(),
             load_if_exists=True,
         )
-        self.study.set_metric_names(problem.config.objectives)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study.set_metric_names(problem.config.objectives)
 
     @property
     def keys(self) -> set[str]:

@@ -67,7 +67,8 @@ def _train(
         done[key] = training
         say(
             f"trained      {key} {candidate}: open accuracy {training.accuracy_open:.3f} "
-            f"[{training.low:.3f}, {training.high:.3f}] trained:short, blind {training.blind_open:.3f}, {training.train_s:.0f} s"
+            f"[{training.low:.3f}, {training.high:.3f}] {training.label}, blind {training.blind_open:.3f}, "
+            f"{training.train_s:.0f} s"
         )
     return {key: done[key] for key in candidates}
 
@@ -109,7 +110,13 @@ def _export(
     card = {
         "study": folder.study,
         "candidate": candidates[key].to_dict(),
-        "accuracy_open": f"{training.accuracy_open:.3f} ({training.label}, {training.data}, blind {training.blind_open:.3f})",
+        "trained": {
+            "label": training.label,
+            "data": training.data,
+            "open accuracy": f"{training.accuracy_open:.3f} [{training.low:.3f}, {training.high:.3f}]",
+            "blind": f"{training.blind_open:.3f}",
+            "steps": training.steps,
+        },
     }
     difference = export_hf(model, processor, target, card=card)
     say(f"exported     {key} to {target} (reloaded: max logit difference {difference:g})")

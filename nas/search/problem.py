@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import hardware_profiles
 import nas.workload
@@ -97,7 +98,7 @@ class Problem:
         return [-value if name.partition("@")[0] in LOWER_IS_BETTER else value for name, value in values]
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
         lower = (name.partition("@")[0] in LOWER_IS_BETTER for name in self.config.objectives)
         return ["minimize" if is_lower else "maximize" for is_lower in lower]
 

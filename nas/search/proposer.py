@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
+from typing import Literal, cast
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -18,6 +19,7 @@ from optuna.trial import Trial, TrialState
 from search_spaces import Candidate, SearchSpace
 
 MOST_REDRAWS = 30
+Direction = Literal["minimize", "maximize"]
 
 
 def sampler(name: str, seed: int) -> BaseSampler:
@@ -36,7 +38,7 @@ def sampler(name: str, seed: int) -> BaseSampler:
 class Proposer:
     """Proposes candidates that were never proposed before, until the space is exhausted."""
 
-    def __init__(self, space: SearchSpace, directions: Sequence[str], sampler_name: str, seed: int) -> None:
+    def __init__(self, space: SearchSpace, directions: Sequence[Direction], sampler_name: str, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
         self.study = optuna.create_study(directions=list(directions), sampler=sampler(sampler_name, seed))
@@ -56,7 +58,7 @@ class Proposer:
         for _ in range(MOST_REDRAWS):
             trial = self.study.ask()
             drawn = {axis: trial.suggest_categorical(axis, values) for axis, values in self.space.axes.items()}
-            candidate = self.space.decode(drawn)
+            candidate = self.space.decode(cast("dict[str, str | int]", drawn))
             if candidate.key not in self.seen:
                 if self._parameters(candidate) == drawn:
                     return self._opened(candidate, trial)

@@ -233,6 +233,7 @@ def _replay(session: Session, proposer: Proposer) -> int:
 def _publish(session: Session) -> None:
     """Notes and figures for the dashboard; a dashboard that is not installed is no reason to fail."""
     with suppress(ImportError):
+        from nas import report
         from nas.search import board
 
-        board.publish(session.archive.study, session.store, session.folder.study)
+        board.publish(session.archive.study, report.document(session.folder))

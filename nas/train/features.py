@@ -30,7 +30,7 @@ def encoder_features(
     if not file.is_file():
         chunks = []
         for start in range(0, len(split.images), BATCH):
-            pictures = [Image.open(path) for path in split.images[start : start + BATCH]]
+            pictures: list[Image.Image] = [Image.open(path) for path in split.images[start : start + BATCH]]
             with torch.inference_mode():
                 chunks.append(model.vision_tokens(processor.pixels(pictures)).half().numpy())
             progress(min(start + BATCH, len(split.images)), len(split.images))
