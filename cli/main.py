@@ -75,3 +75,7 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     talk().print(f"nas: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -213,7 +213,7 @@ def summary(found: dict[str, Any]) -> list[str]:
     counts, check = found["counts"], found["baseline_check"]
     lines = [
         f"{counts['complete']} candidates evaluated, {counts['infeasible']} drawn but infeasible, "
-        f"{counts['failed']} failed, {counts['duplicates_avoided']} duplicates avoided, {found['wall_s']:.0f} s in all.",
+        f"{counts['failed']} failed, {counts['duplicates_avoided']} duplicates avoided; {found['wall_s']:.0f} s.",
         f"Score against training: {check['verdict']}.",
     ]
     errors = [abs(row["error"]) for row in found["composed_against_measured"]]
