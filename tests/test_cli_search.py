@@ -46,7 +46,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_json_is_one_document_of_the_contract(finished: Path) -> None:
     found = json.loads((finished / "document.json").read_text(encoding="utf-8"))
     assert set(found) >= {
-        "study", "space", "devices", "workload", "objectives", "constraints", "counts", "front", "baseline_check", "wall_s",
+        "study", "space", "devices", "workload", "objectives", "constraints", "counts", "front", "baseline_check",
+        "wall_s",
     }  # fmt: skip
     assert found["counts"]["complete"] == 6
     for entry in found["front"]:
@@ -69,7 +70,8 @@ def test_the_finalist_is_trained_measured_and_exported(finished: Path) -> None:
 def test_the_run_folder_holds_what_the_contract_names(finished: Path) -> None:
     names = {path.name for path in (finished / "runs" / "latest").iterdir()}
     assert names >= {
-        "config.resolved.yaml", "env.json", "study.db", "trials.csv", "front.json", "report.html", "report.md", "candidates",
+        "config.resolved.yaml", "env.json", "study.db", "trials.csv", "front.json", "report.html", "report.md",
+        "candidates",
     }  # fmt: skip
 
 
