@@ -154,6 +154,7 @@ class _Progress:
             console=talk(), transient=True,
         )  # fmt: skip
         self.tasks: dict[str, Any] = {}
+        self.quarters: dict[str, int] = {}  # what was last said of each stage, where there is no live bar
         self.counts = {"complete": 0, "failed": 0, "infeasible": 0}
 
     def __enter__(self) -> _Progress:
@@ -179,6 +180,9 @@ class _Progress:
             if what not in self.tasks:
                 self.tasks[what] = self.bar.add_task(what, total=of)
             self.bar.update(self.tasks[what], completed=done, total=of, visible=done < of)
+        elif not self.quiet and done and (quarter := 4 * done // of) != self.quarters.get(what, 0):
+            self.quarters[what] = quarter
+            _say(f"{what} {done}/{of}")
 
     def trial(self, evaluation: Evaluation, done: int, of: int) -> None:
         self.counts[evaluation.status] += 1
