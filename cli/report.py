@@ -27,24 +27,21 @@ def report(
     form: Annotated[Form | None, typer.Option("--format", help="md, html or csv.")] = None,
     failures: Annotated[bool, typer.Option("--failures", help="Failed trials with their reasons.")] = False,
 ) -> None:
-    """Print the report of a run."""
+    """Print the report of a run, also of one that is still searching."""
     from nas import report as reports
     from nas import run_folder
-    from nas.report_html import html
+    from nas.errors import ConfigError
 
-    folder = run_folder.find(run)
-    if form is Form.csv:
-        print(reports.trials_csv(folder), end="")
-        return
-    found = reports.document(folder)
+    if json_ + (form is not None) + failures > 1:
+        raise ConfigError("give one of --json, --format and --failures, not several")
+    stored = reports.read(run_folder.find(run))
+    found = reports.describe(stored)
     if json_:
         import json
 
         print(json.dumps(found, indent=2))
-    elif form is Form.md:
-        print(reports.markdown(found), end="")
-    elif form is Form.html:
-        print(html(found))
+    elif form is not None:
+        print(_formatted(form, found, reports.trial_rows(stored)), end="")
     elif failures:
         for failure in found["failures"]:
             print(f"{failure['key']}  {failure['reason']}")
@@ -52,17 +49,29 @@ def report(
         print_front(found, out())
 
 
+def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    from nas.report_html import html
+    from nas.report_text import as_csv, markdown
+
+    if form is Form.csv:
+        return as_csv(rows)
+    return markdown(found) if form is Form.md else html(found, rows)
+
+
 def print_front(found: dict[str, Any], console: Console) -> None:
-    """The front as a table under its verdicts."""
+    """The verdict, then the front as a table; labels stand in the headings."""
     from rich.table import Table
+    from rich.text import Text
 
-    from nas.report import COLUMNS, front_rows, summary
+    from nas.report_text import front_table, work_done
 
-    table = Table(title=f"{found['study']}: front, best trained first")
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in front_rows(found):
-        table.add_row(*row)
+    shown = front_table(found)
+    table = Table(title=f"{found['study']}: front, best first", title_justify="left")
+    for title, heading in zip(shown.titles, shown.headings, strict=True):
+        text = title in ("key", "design")
+        table.add_column(Text(heading), justify="left" if text else "right", overflow="fold", no_wrap=title == "key")
+    for row in shown.rows:
+        table.add_row(*map(Text, row))
     console.print(table)
-    for line in summary(found):
-        console.print(line, markup=False, highlight=False)
+    for line in [*found["verdict"], work_done(found)]:
+        console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)

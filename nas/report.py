@@ -1,22 +1,40 @@
-"""The report of a run: one document, and its forms as JSON, Markdown, CSV and HTML. No number without its label."""
+"""The report of a run: one document that `nas report --json` prints, and the files made from it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from nas import config as configs
-from nas.quality.agreement import agreement
+from nas import report_checks as checks
 from nas.records import Evaluation, Latency, Training
-from nas.run_folder import RunFolder
+from nas.run_folder import ENV, RunFolder
 from nas.store import Store
 
+if TYPE_CHECKING:
+    from nas.config import SearchConfig
+    from nas.search.problem import Problem
 
-def document(folder: RunFolder) -> dict[str, Any]:
-    """What `nas report RUN --json` prints."""
-    from nas.search.finalists import front
+MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that a run has stored, read once."""
+
+    study: str
+    config: SearchConfig
+    problem: Problem
+    evaluations: list[Evaluation]
+    trainings: dict[str, Training]  # by candidate key
+    measured: dict[str, dict[str, Latency]]  # by candidate key, then device
+    meta: dict[str, str | None]
+    environment: dict[str, Any]
+
+
+def read(folder: RunFolder) -> Run:
+    """A run as it is now, also while it is searching. Raises: UserError."""
     from nas.search.problem import define
 
     config = configs.load(folder.config_file, {}, [])
@@ -31,92 +49,141 @@ def document(folder: RunFolder) -> dict[str, Any]:
     problem = define(config, folder.path / "devices")
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency
-    best = front(problem, evaluations)
-    entries = [
-        _entry(evaluation, trainings.get(evaluation.key), measured.get(evaluation.key, {})) for evaluation in best
-    ]
-    entries.sort(key=lambda entry: entry["trained"]["accuracy_open"] if entry["trained"] else -1.0, reverse=True)
-    status = [evaluation.status for evaluation in evaluations]
-    return {
-        "study": folder.study,
+    file = folder.path / ENV
+    environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return Run(folder.study, config, problem, evaluations, trainings, measured, meta, environment)
+
+
+def document(folder: RunFolder) -> dict[str, Any]:
+    """What `nas report RUN --json` prints. No number in it lacks its label."""
+    return describe(read(folder))
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """The document of a run. The front is ranked by trained accuracy; what was not trained follows by prediction."""
+    from nas.search.finalists import front
+
+    best = front(run.problem, run.evaluations)
+    on_front = {evaluation.key for evaluation in best}
+    proven = [e for e in run.evaluations if e.key in run.trainings and e.key not in on_front and e.quality]
+    entries = _ranked([_entry(run, evaluation) for evaluation in best])
+    off_front = _ranked([_entry(run, evaluation) for evaluation in proven])
+    config, problem = run.config, run.problem
+    found: dict[str, Any] = {
+        "study": run.study,
         "space": config.space,
-        "devices": list(problem.profiles),
+        "devices": problem.devices,
         "workload": config.workload,
+        "request": problem.workload.model_dump(include={"images", "prompt_tokens", "new_tokens", "batch"}),
         "objectives": config.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],
-        "counts": {
-            "complete": status.count("complete"),
-            "infeasible": status.count("infeasible"),
-            "failed": status.count("failed"),
-            "duplicates_avoided": int(meta["duplicates"] or 0),
-            "gated_out": int(meta["gated"] or 0),
+        "limits": checks.limits(run.problem, run.evaluations),
+        "search": {
+            "space_size": problem.space.size, "sampler": config.sampler, "seed": config.seed,
+            "workers": config.workers, "trials": config.trials, "finalists": config.finalists,
+            "train_steps": config.train_steps,
         },
+        "counts": _counts(run),
         "front": entries,
-        "baseline_check": _baseline_check(evaluations, trainings),
-        "composed_against_measured": _composition_errors(best, measured),
-        "failures": [{"key": e.key, "reason": e.error} for e in evaluations if e.status == "failed"],
-        "wall_s": float(meta["wall_s"] or 0.0),
+        "off_front": off_front,  # trained when they were on the front, dominated since
+        "baseline_check": checks.baseline_check(run.evaluations, run.trainings),
+        "proxy_check": checks.proxy_check(run.evaluations, run.trainings),
+        "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),
+        "label_warning": checks.label_warning(entries),
+        "failures": [{"key": e.key, "reason": e.error} for e in run.evaluations if e.status == "failed"],
+        "environment": run.environment,
+        "wall_s": float(run.meta["wall_s"] or 0.0),
+    }  # fmt: skip
+    found["verdict"] = checks.verdict(found)
+    return found
+
+
+def _counts(run: Run) -> dict[str, int]:
+    status = [evaluation.status for evaluation in run.evaluations]
+    return {
+        "complete": status.count("complete"),
+        "infeasible": status.count("infeasible"),
+        "failed": status.count("failed"),
+        "duplicates_avoided": int(run.meta["duplicates"] or 0),
+        "gated_out": int(run.meta["gated"] or 0),
+        "trained": len(run.trainings),
     }
 
 
-def _entry(evaluation: Evaluation, training: Training | None, measured: dict[str, Latency]) -> dict[str, Any]:
+def _ranked(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def merit(entry: dict[str, Any]) -> tuple[float, float]:
+        trained = entry["trained"]
+        return (-1.0 if trained is None else trained["accuracy_open"], entry["quality"]["value"])
+
+    ordered = sorted(entries, key=merit, reverse=True)
+    return [
+        {"rank": rank, "ranked_by": (entry["trained"] or entry["quality"])["label"], **entry}
+        for rank, entry in enumerate(ordered, 1)
+    ]
+
+
+def _entry(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     assert evaluation.quality is not None and evaluation.cost is not None
+    training = run.trainings.get(evaluation.key)
+    measured = run.measured.get(evaluation.key, {})
     return {
         "key": evaluation.key,
         "candidate": evaluation.candidate,
         "quality": evaluation.quality.to_dict(),
         "latency": {device: latency.to_dict() for device, latency in evaluation.latency.items()},
         "memory_gib": evaluation.cost.memory_gib,
-        "memory_label": "closed-form estimate",
+        "memory_label": MEMORY_LABEL,
         "params": evaluation.cost.params,
-        "params_label": "counted",
+        "params_label": PARAMS_LABEL,
+        "visual_tokens": evaluation.cost.visual_tokens,
+        "visual_tokens_label": PARAMS_LABEL,
         "proxies": {name: score.value for name, score in evaluation.proxies.items()},
-        "proxies_label": "computed on a probe batch, not trained",
+        "proxies_label": PROXIES_LABEL,
+        "proxy_errors": {name: score.reason for name, score in evaluation.proxies.items() if score.value is None},
         "trained": None if training is None else _trained(training),
         "measured": {device: latency.to_dict() for device, latency in measured.items()},
     }
 
 
 def _trained(training: Training) -> dict[str, Any]:
-    return {
-        "label": training.label, "data": training.data, "accuracy_open": training.accuracy_open,
-        "low": training.low, "high": training.high, "blind_open": training.blind_open,
-        "above_blind": training.accuracy_open - training.blind_open, "accuracy_all": training.accuracy_all,
-        "blind_all": training.blind_all, "questions": training.open_questions, "steps": training.steps,
-        "samples_seen": training.samples_seen, "train_s": training.train_s, "losses": training.losses,
-    }  # fmt: skip
+    shown = asdict(training)
+    del shown["key"], shown["checkpoint"]
+    shown["questions"] = shown.pop("open_questions")
+    return {**shown, "above_blind": training.accuracy_open - training.blind_open}
 
 
-def _baseline_check(evaluations: list[Evaluation], trainings: dict[str, Training]) -> dict[str, Any]:
-    """Did the score, and did counting parameters, rank this run's trained models as training did?"""
-    trained = {e.key: e for e in evaluations if e.key in trainings and e.quality and e.cost}
-    truth = [trainings[key].accuracy_open for key in trained]
-    by_score = agreement([e.quality.value for e in trained.values() if e.quality], truth)
-    by_params = agreement([float(e.cost.params) for e in trained.values() if e.cost], truth)
-    verdict = "not decidable: fewer than two trained models, or all alike"
-    if by_score.kendall_tau is not None and by_params.kendall_tau is not None:
-        if by_score.kendall_tau > by_params.kendall_tau:
-            verdict = "the score ranked the trained models better than params"
-        elif by_score.kendall_tau == by_params.kendall_tau:
-            verdict = "the score ranked the trained models just as params did"
-        else:
-            verdict = "params ranked the trained models better than the score"
-        verdict += f" (n = {by_score.n}: an indication, no proof)"
-    return {"truth": "trained:short", "score": by_score.to_dict(), "params": by_params.to_dict(), "verdict": verdict}
+def trial_rows(run: Run) -> list[dict[str, Any]]:
+    """Every evaluation in its order, a flat row each; labels stand beside the numbers."""
+    return [_row(run, number, evaluation) for number, evaluation in enumerate(run.evaluations, 1)]
 
 
-def _composition_errors(best: list[Evaluation], measured: dict[str, dict[str, Latency]]) -> list[dict[str, Any]]:
-    rows = []
-    for evaluation in best:
-        for device, truth in measured.get(evaluation.key, {}).items():
-            composed = evaluation.latency[device]
-            rows.append(
-                {
-                    "key": evaluation.key, "device": device, "composed_ms": composed.latency_ms,
-                    "measured_ms": truth.latency_ms, "error": composed.latency_ms / truth.latency_ms - 1,
-                }
-            )  # fmt: skip
-    return rows
+def _row(run: Run, number: int, evaluation: Evaluation) -> dict[str, Any]:
+    row: dict[str, Any] = {"trial": number, "key": evaluation.key, "status": evaluation.status, **evaluation.candidate}
+    if quality := evaluation.quality:
+        row |= {"quality": quality.value, "quality_low": quality.low, "quality_high": quality.high}
+        row |= {"quality_label": quality.label}
+    for device, latency in evaluation.latency.items():
+        row |= {f"{name}@{device}": getattr(latency, name) for name in ("latency_ms", "ttft_ms", "tpot_ms")}
+        row |= {f"latency_low_ms@{device}": latency.low_ms, f"latency_high_ms@{device}": latency.high_ms}
+        row |= {f"latency_label@{device}": latency.label}
+    if cost := evaluation.cost:
+        row |= {"params": cost.params, "params_label": PARAMS_LABEL, "visual_tokens": cost.visual_tokens}
+        row |= {"memory_gib": cost.memory_gib, "memory_label": MEMORY_LABEL}
+    row |= {f"proxy:{name}": score.value for name, score in evaluation.proxies.items()}
+    if training := run.trainings.get(evaluation.key):
+        row |= {"accuracy_open": training.accuracy_open, "blind_open": training.blind_open}
+        row |= {"accuracy_label": training.label}
+    for device, latency in run.measured.get(evaluation.key, {}).items():
+        row |= {f"measured_latency_ms@{device}": latency.latency_ms}
+    violated = "; ".join(text for text, excess in evaluation.violations.items() if excess > 0)
+    return {**row, "violated": violated, "wall_s": evaluation.wall_s, "error": evaluation.error or ""}
+
+
+def trials_csv(folder: RunFolder) -> str:
+    """Every evaluation, a line each."""
+    from nas.report_text import as_csv
+
+    return as_csv(trial_rows(read(folder)))
 
 
 def write(folder: RunFolder) -> None:
@@ -124,110 +191,13 @@ def write(folder: RunFolder) -> None:
     import yaml
 
     from nas.report_html import html
+    from nas.report_text import as_csv, markdown
 
-    found = document(folder)
+    run = read(folder)
+    found, rows = describe(run), trial_rows(run)
     folder.write("front.json", json.dumps(found, indent=2))
-    folder.write("trials.csv", trials_csv(folder))
+    folder.write("trials.csv", as_csv(rows))
     folder.write("report.md", markdown(found))
-    folder.write("report.html", html(found))
-    for entry in found["front"]:
+    folder.write("report.html", html(found, rows))
+    for entry in [*found["front"], *found["off_front"]]:
         folder.write(f"candidates/{entry['key']}.yaml", yaml.safe_dump(entry["candidate"], sort_keys=False))
-
-
-def trials_csv(folder: RunFolder) -> str:
-    """Every evaluation, a row each."""
-    config = configs.load(folder.config_file, {}, [])
-    store = Store(config.storage or folder.default_storage)
-    try:
-        evaluations = store.evaluations(folder.study)
-    finally:
-        store.close()
-    text = io.StringIO()
-    rows = [_row(evaluation) for evaluation in evaluations]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _row(evaluation: Evaluation) -> dict[str, Any]:
-    row: dict[str, Any] = {"key": evaluation.key, "status": evaluation.status, **evaluation.candidate}
-    if evaluation.quality:
-        row |= {"quality": evaluation.quality.value, "quality_label": evaluation.quality.label}
-    for device, latency in evaluation.latency.items():
-        row |= {f"latency_ms@{device}": latency.latency_ms, f"latency_label@{device}": latency.label}
-    if evaluation.cost:
-        row |= {"params": evaluation.cost.params, "memory_gib": evaluation.cost.memory_gib}
-    row |= {f"proxy:{name}": score.value for name, score in evaluation.proxies.items()}
-    return {**row, "error": evaluation.error or ""}
-
-
-COLUMNS = (
-    "key",
-    "design",
-    "quality",
-    "open accuracy",
-    "latency ms",
-    "measured ms",
-    "TTFT ms",
-    "memory GiB",
-    "params M",
-)
-
-
-def front_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The front as text cells under COLUMNS; the first device's latencies."""
-    from search_spaces import Candidate
-
-    rows: list[tuple[str, ...]] = []
-    for entry in found["front"]:
-        device = found["devices"][0]
-        latency, measured, trained = entry["latency"][device], entry["measured"].get(device), entry["trained"]
-        rows.append(
-            (
-                entry["key"],
-                str(Candidate.model_validate(entry["candidate"])),
-                f"{_interval(entry['quality'], 'value', 3)} {entry['quality']['label']}",
-                "-" if trained is None else f"{_interval(trained, 'accuracy_open', 3)} {trained['label']}",
-                f"{_interval(latency, 'latency_ms', 0)} {latency['label']}",
-                "-" if measured is None else _against(latency["latency_ms"], measured["latency_ms"]),
-                f"{latency['ttft_ms']:.0f} {latency['label']}",
-                f"{entry['memory_gib']:.2f} {entry['memory_label']}",
-                f"{entry['params'] / 1e6:.1f} {entry['params_label']}",
-            )
-        )
-    return rows
-
-
-def _interval(item: dict[str, Any], value: str, digits: int) -> str:
-    return f"{item[value]:.{digits}f} [{item['low']:.{digits}f}, {item['high']:.{digits}f}]"
-
-
-def _against(composed_ms: float, measured_ms: float) -> str:
-    return f"{measured_ms:.0f} (composed {composed_ms / measured_ms - 1:+.1%})"
-
-
-def summary(found: dict[str, Any]) -> list[str]:
-    """The verdicts, a sentence each."""
-    counts, check = found["counts"], found["baseline_check"]
-    lines = [
-        f"{counts['complete']} candidates evaluated, {counts['infeasible']} drawn but infeasible, "
-        f"{counts['failed']} failed, {counts['duplicates_avoided']} duplicates avoided; {found['wall_s']:.0f} s.",
-        f"Score against training: {check['verdict']}.",
-    ]
-    errors = [abs(row["error"]) for row in found["composed_against_measured"]]
-    if errors:
-        lines.append(
-            f"Composed against measured latency of the finalists: mean error {sum(errors) / len(errors):.1%}, "
-            f"max {max(errors):.1%}."
-        )
-    return lines
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    lines = [f"# {found['study']}", "", *(f"- {line}" for line in summary(found)), ""]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(row) + " |" for row in front_rows(found)]
-    return "\n".join(lines) + "\n"

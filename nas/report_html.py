@@ -1,60 +1,224 @@
-"""The report as one self-contained page: verdict, front, figures, details."""
+"""The report as one self-contained page: verdict, front, figures, details. It needs no network."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from html import escape
+from pathlib import Path
+from string import Template
 from typing import Any
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;color:#1c2733}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{margin-top:2rem;font-size:1.15rem}
-table{border-collapse:collapse;width:100%;font-size:13px}th,td{padding:.35rem .5rem;border-bottom:1px solid #dde3e9;text-align:left;vertical-align:top}
-th{background:#f3f6f9}tr:first-child td{background:#f2fbf4}.muted{color:#63707d}.box{background:#f3f6f9;border-radius:8px;padding:.6rem 1rem}
-"""
+from nas.report_checks import design
+from nas.report_text import Table, duration, finalists_table, front_table, limit_text, work_done
+
+PAGE = Path(__file__).with_name("report_page.html")
+TEXT_COLUMNS = {"key", "design", "status", "score", "violates or fails"}
+CONTROLS = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+}
+LABELS = {
+    "trained:short": "accuracy on open (not yes/no) questions of held-out images after the stated steps; 95 % Wilson interval",
+    "predicted:prior": "an estimate from the structure alone, before any training; its interval is wide because it is uncalibrated",
+    "measured": "whole requests timed end to end on the device; from the sum of the fastest parts to the 90th percentile",
+    "composed": "summed from blocks that were measured on the device; interval: block noise and the method's error",
+    "counted": "exact count",
+    "closed-form": "weights, KV cache and largest activations by formula, fp32",
+    "probe batch, untrained": "a proxy computed on a small probe batch; ranks at best, has no unit",
+}
 
 
-def html(found: dict[str, Any]) -> str:
-    """A page that needs no network."""
-    from nas.figures import front_figure, loss_figure
-    from nas.report import COLUMNS, front_rows, summary
+def html(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """`found` is the document, `rows` every trial (nas.report.trial_rows)."""
+    from plotly.offline import get_plotlyjs
 
-    figures = [front_figure(found)]
-    if any(entry["trained"] for entry in found["front"]):
-        figures.append(loss_figure(found))
+    finalists = finalists_table(found)
+    proven = any(row["inside_interval"] is not None for row in found["composed_against_measured"])
+    beats = any(e["trained"] and e["trained"]["low"] > e["trained"]["blind_open"] for e in found["front"])
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(
+        study=escape(found["study"]),
+        plotly=get_plotlyjs(),
+        asked=_asked(found),
+        verdict="".join(_sentence(line) for line in found["verdict"]),
+        verdict_class="" if proven and beats else "open",
+        front=_table(front_table(found), best=bool(finalists.rows)) if found["front"] else "<p>Empty.</p>",
+        front_note="Point [low, high]. " + escape(found["label_warning"] or ""),
+        finalists=f"<h2>Finalists: predicted, trained, measured</h2>{_table(finalists)}" if finalists.rows else "",
+        figures=_figures(found, rows),
+        proxy_check=_table(_proxy_table(found)),
+        trials=_trials(found, rows),
+        failures=_failures(found),
+        labels="".join(f"<dt>{_tag(name)}</dt><dd>{escape(text)}</dd>" for name, text in LABELS.items()),
+        work=escape(work_done(found)),
+        settings=escape(json.dumps({"search": found["search"], "environment": found["environment"]}, indent=2)),
+        next=escape(_next(found)),
+    )
+
+
+def _sentence(line: str) -> str:
+    """A finding, its subject in bold."""
+    subject, colon, rest = line.partition(": ")
+    return f"<p><b>{escape(subject)}{colon}</b>{escape(rest)}</p>" if colon else f"<p>{escape(line)}</p>"
+
+
+def _asked(found: dict[str, Any]) -> str:
+    request, counts = found["request"], found["counts"]
+    asked = {
+        "space": f"{found['space']} ({found['search']['space_size']} designs)",
+        "device": ", ".join(found["devices"]),
+        "workload": f"{found['workload']}: {request['images']} image, {request['prompt_tokens']} prompt tokens, "
+        f"{request['new_tokens']} new tokens, batch {request['batch']}",
+        "objectives": ", ".join(found["objectives"]),
+        "constraints": "; ".join(limit_text(found, text) for text in found["constraints"]) or "none",
+        "evaluated": f"{counts['complete']} ({counts['failed']} failed)",
+        "wall clock": duration(found["wall_s"]) if found["wall_s"] else "not ended yet",
+    }
+    return "".join(f"<span><b>{name}</b>{escape(text)}</span>" for name, text in asked.items())
+
+
+def _figures(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    from nas import figures
+
+    trained = figures.finalists(found)
     drawn = [
-        figure.to_html(full_html=False, include_plotlyjs=index == 0, config={"displaylogo": False})
-        for index, figure in enumerate(figures)
-    ]
-    asked = f"space {found['space']}, device {', '.join(found['devices'])}, workload {found['workload']}"
-    limits = "; ".join(found["constraints"]) or "none"
-    verdicts = "".join(f"<li>{escape(line)}</li>" for line in summary(found))
-    details = [
-        (entry["key"], *(_number(entry["proxies"].get(name)) for name in _proxy_names(found)), _number(entry["params"]))
-        for entry in found["front"]
-    ]
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(found["study"])}</title>
-<style>{STYLE}</style>
-<h1>{escape(found["study"])}</h1>
-<p class="muted">{escape(asked)}; objectives {escape(", ".join(found["objectives"]))}; constraints: {escape(limits)}</p>
-<div class="box"><ul>{verdicts}</ul></div>
-<h2>Front, best trained first</h2>{_table(COLUMNS, front_rows(found))}
-<p class="muted">Intervals in brackets. predicted:prior is an estimate from structure; trained:short is accuracy on open questions of held-out
-images after the stated steps; composed latency is summed from measured blocks, measured is end to end (composed error in parentheses).</p>
-<h2>Figures</h2>{"".join(drawn)}
-<h2>Proxies of the front (not trained), with the params baseline</h2>
-{_table(("key", *_proxy_names(found), "params (counted)"), details)}
-</html>"""
+        (
+            "wide", "Predicted front",
+            "Every design that was drawn; error bars are the intervals of the front. Hover for the design.",
+            figures.front_figure(found, rows),
+        )
+    ]  # fmt: skip
+    if trained:
+        drawn += [
+            (
+                "wide", "What training and measuring showed",
+                "Left: what the finalists reach for their latency. Right: whether the prediction ordered them as training did. "
+                "Bars are 95 % intervals of accuracy, and the stated intervals of latency and prediction.",
+                figures.proof_figure(found),
+            ),
+            ("", "Training loss of the finalists", "One recipe, one number of steps.", figures.loss_figure(found)),
+        ]  # fmt: skip
+    if rows:
+        caption = "A tight curve says that the score is little else than the parameter count."
+        drawn.append(("", "Prediction against params", caption, figures.params_figure(rows)))
+    if found["front"]:
+        caption = "By part; measured beside composed where a finalist was timed end to end."
+        drawn.append(("wide", "Where the time of an answer goes", caption, figures.parts_figure(found)))
+    return "".join(
+        f'<figure class="{place}"><h3>{escape(title)}</h3><figcaption>{escape(caption)}</figcaption>'
+        + figure.to_html(full_html=False, include_plotlyjs=False, config=CONTROLS)
+        + "</figure>"
+        for place, title, caption, figure in drawn
+    )
 
 
-def _proxy_names(found: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(name for entry in found["front"] for name in entry["proxies"] if name != "params"))
+def _proxy_table(found: dict[str, Any]) -> Table:
+    def cell(value: float | None) -> str:
+        return "–" if value is None else f"{value:+.2f}"
+
+    rows = []
+    for row in found["proxy_check"]:
+        params, trained = row["against_params"], row["against_trained"]
+        baseline = row["name"] == "params"
+        name = "params (the baseline)" if baseline else "predicted quality" if row["name"] == "quality" else row["name"]
+        by_params = (
+            ("", "", "") if baseline else (cell(params["kendall_tau"]), cell(params["spearman_rho"]), params["n"])
+        )
+        rows.append(
+            (name, *map(str, by_params), cell(trained["kendall_tau"]), cell(trained["spearman_rho"]), str(trained["n"]))
+        )
+    titles = ("score", "tau", "rho", "n", "tau", "rho", "n")
+    return Table(titles, ("", *["against params"] * 3, *["against trained accuracy"] * 3), rows)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _trials(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    device = found["devices"][0]
+    proxies = list(dict.fromkeys(n for row in rows for n in row if n.startswith("proxy:") and n != "proxy:params"))
+    columns = [
+        ("trial", "", "trial", "d"), ("key", "", "key", ""), ("design", "", "", ""), ("status", "", "status", ""),
+        ("quality", "predicted:prior", "quality", ".3f"), ("latency ms", "composed", f"latency_ms@{device}", ".1f"),
+        ("params M", "counted", "params", "M"), ("GiB", "closed-form", "memory_gib", ".2f"),
+        ("visual tokens", "counted", "visual_tokens", "d"),
+        *((name.removeprefix("proxy:"), "probe batch, untrained", name, ".4g") for name in proxies),
+        ("violates or fails", "", "violated", ""),
+    ]  # fmt: skip
+    head = "".join(_heading(title, label) for title, label, _, _ in columns)
+    body = "".join(
+        f'<tr class="{escape(row["status"])}">'
+        + "".join(_trial_cell(row, name, form) for _, _, name, form in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table class="sorts filters"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _trial_cell(row: dict[str, Any], name: str, form: str) -> str:
+    if not form:
+        text = row["error"] or row["violated"] if name == "violated" else row[name] if name else _row_design(row)
+        return f'<td class="{"mono" if name == "key" else ""}">{escape(str(text))}</td>'
+    value = row.get(name)
+    if value is None:
+        return '<td class="number" data-value="">–</td>'
+    text = f"{value / 1e6:.1f}" if form == "M" else format(value, form)
+    return f'<td class="number" data-value="{value}">{text}</td>'
+
+
+def _row_design(row: dict[str, Any]) -> str:
+    from search_spaces import Candidate
+
+    return design({"candidate": {name: row[name] for name in Candidate.model_fields}})
+
+
+def _failures(found: dict[str, Any]) -> str:
+    if not found["failures"]:
+        return ""
+    rows: list[tuple[str, ...]] = [(failure["key"], failure["reason"] or "") for failure in found["failures"]]
+    return f"<h2>Failed</h2>{_table(Table(('key', 'reason'), ('', ''), rows))}"
+
+
+def _next(found: dict[str, Any]) -> str:
+    lines = [f"nas report {found['study']} --json", f"nas dashboard {found['study']}"]
+    if any(entry["trained"] for entry in found["front"]):
+        lines += [
+            f"nas export {found['study']} --rank 1 --to best-model",
+            'nas ask best-model picture.png "What shape is in the image?"',
+        ]
+    else:
+        lines.append(f"nas resume {found['study']}")
+    return "\n".join(lines)
+
+
+def _table(shown: Table, best: bool = False) -> str:
+    """The key, where there is a design too, moves below it: pages are narrower than tables."""
+    merged = "design" in shown.titles and "key" in shown.titles
+    places = [place for place, title in enumerate(shown.titles) if not (merged and title == "key")]
+    key = shown.titles.index("key") if merged else None
+    head = "".join(_heading(shown.titles[place], shown.labels[place]) for place in places)
+    body = ""
+    for index, row in enumerate(shown.rows):
+        cells = "".join(
+            _cell(
+                shown.titles[place], row[place], row[key] if key is not None and shown.titles[place] == "design" else ""
+            )
+            for place in places
+        )
+        body += f'<tr class="{"best" if best and index == 0 else ""}">{cells}</tr>'
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _heading(title: str, label: str) -> str:
+    kind = "" if title in TEXT_COLUMNS else "number"
+    return f'<th class="{kind}"><span class="title">{escape(title)}</span>{"<br>" + _tag(label) if label else ""}</th>'
+
+
+def _cell(title: str, text: str, key: str = "") -> str:
+    kind = "mono" if title == "key" else "text" if title in TEXT_COLUMNS else "number"
+    below = f'<br><code class="muted">{escape(key)}</code>' if key else ""
+    value, bracket, rest = text.partition(" [")
+    shown = f'{escape(value)} <span class="range">[{escape(rest)}</span>' if bracket else escape(text)
+    return f'<td class="{kind}">{shown}{below}</td>'
+
+
+def _tag(label: str) -> str:
+    return f'<span class="tag {escape(label.partition(":")[0].partition(" ")[0].rstrip(","))}">{escape(label)}</span>'

@@ -15,7 +15,7 @@ def publish(study: optuna.Study, found: dict[str, Any]) -> None:
     from optuna_dashboard import save_note, save_plotly_graph_object
 
     from nas.figures import front_figure
-    from nas.report import markdown
+    from nas.report_text import markdown
 
     note = markdown(found) + "\nInfeasible trials carry `feasible: false` and their `violations` as user attributes.\n"
     save_note(study, note)

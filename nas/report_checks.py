@@ -1,0 +1,227 @@
+"""What a run says of its own numbers: score against training, composed against measured, and the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from nas.quality.agreement import agreement
+from nas.records import Evaluation, Latency, Training
+
+if TYPE_CHECKING:
+    from nas.search.problem import Problem
+
+FEW = 8  # fewer trained models than this cannot prove a ranking
+
+
+def limits(problem: Problem, evaluations: Sequence[Evaluation]) -> dict[str, float | None]:
+    """The bound of each constraint in its metric's unit; None before anything was evaluated.
+
+    A stored violation is value - bound (bound - value for a lower bound), so the bound that the run used comes back.
+    """
+    from nas.constraints import value_of
+    from search_spaces import Candidate
+
+    known = next((e for e in evaluations if e.violations), None)
+    if known is None:
+        return {constraint.text: None for constraint in problem.constraints}
+    metrics = problem.metrics(Candidate.model_validate(known.candidate))
+    found: dict[str, float | None] = {}
+    for constraint in problem.constraints:
+        excess = known.violations.get(constraint.text)
+        value = value_of(metrics, constraint, problem.devices[0])
+        found[constraint.text] = None if excess is None else value - excess if constraint.upper else value + excess
+    return found
+
+
+def baseline_check(evaluations: Sequence[Evaluation], trainings: Mapping[str, Training]) -> dict[str, Any]:
+    """Did the score, and did counting parameters, rank this run's trained models as training did?
+
+    Pairs count as decided where the 95 % intervals of their trained accuracies do not overlap.
+    """
+    trained = [e for e in evaluations if e.key in trainings and e.quality and e.cost]
+    truth = [trainings[e.key] for e in trained]
+    columns = {
+        "score": [e.quality.value for e in trained if e.quality],
+        "params": [float(e.cost.params) for e in trained if e.cost],
+    }
+    decided = [(i, j) for i, j in combinations(range(len(truth)), 2) if _apart(truth[i], truth[j])]
+    found: dict[str, Any] = {
+        "truth": f"accuracy on open questions, {', '.join(sorted({t.label for t in truth})) or 'trained'}",
+        "score_label": ", ".join(sorted({e.quality.label for e in trained if e.quality})),
+        "n": len(truth),
+        "pairs": len(truth) * (len(truth) - 1) // 2,
+        "pairs_decided": len(decided),
+    }
+    accuracy = [training.accuracy_open for training in truth]
+    for name, column in columns.items():
+        right = sum((column[i] - column[j]) * (accuracy[i] - accuracy[j]) > 0 for i, j in decided)
+        found[name] = {**agreement(column, accuracy).to_dict(), "pairs_right": right}
+    return {**found, "verdict": _ranking_verdict(found)}
+
+
+def _apart(first: Training, second: Training) -> bool:
+    return first.low > second.high or second.low > first.high
+
+
+def _ranking_verdict(found: dict[str, Any]) -> str:
+    if found["n"] < 2:
+        return "not decidable: fewer than two trained models"
+    decided, right, by_params = found["pairs_decided"], found["score"]["pairs_right"], found["params"]["pairs_right"]
+    if not decided:
+        return f"not decidable: the 95 % intervals of all {found['n']} trained models overlap"
+    compared = "better than" if right > by_params else "worse than" if right < by_params else "just as well as"
+    few = f" (n = {found['n']}: an indication, no proof)" if found["n"] < FEW else ""
+    return (
+        f"of the {decided} pairs that training tells apart, the score ordered {right} right and params {by_params}: "
+        f"it ranked {compared} counting parameters{few}"
+    )
+
+
+def proxy_check(evaluations: Sequence[Evaluation], trainings: Mapping[str, Training]) -> list[dict[str, Any]]:
+    """Each score against params over all scored candidates, and against training where there is any.
+
+    A tau against params near 1 says that the score is the parameter count in other words.
+    """
+    scored = [e for e in evaluations if e.proxies and e.cost and e.quality]
+    names = ["quality", *dict.fromkeys(name for e in scored for name in e.proxies if name != "params"), "params"]
+    rows = []
+    for name in names:
+        known = [(e, value) for e in scored if (value := _score(e, name)) is not None]
+        params = [float(e.cost.params) for e, _ in known if e.cost]
+        trained = [(value, trainings[e.key].accuracy_open) for e, value in known if e.key in trainings]
+        by_params = agreement([value for _, value in known], params)
+        by_training = agreement([value for value, _ in trained], [accuracy for _, accuracy in trained])
+        rows.append({"name": name, "against_params": by_params.to_dict(), "against_trained": by_training.to_dict()})
+    return rows
+
+
+def _score(evaluation: Evaluation, name: str) -> float | None:
+    assert evaluation.quality is not None and evaluation.cost is not None
+    if name in ("quality", "params"):
+        return evaluation.quality.value if name == "quality" else float(evaluation.cost.params)
+    score = evaluation.proxies.get(name)
+    return None if score is None else score.value
+
+
+def composition_errors(
+    evaluations: Sequence[Evaluation], measured: Mapping[str, Mapping[str, Latency]]
+) -> list[dict[str, Any]]:
+    """Composed against measured latency of every measured candidate; error = composed / measured - 1."""
+    rows = []
+    for evaluation in evaluations:
+        for device, truth in measured.get(evaluation.key, {}).items():
+            composed = evaluation.latency[device]
+            rows.append(
+                {
+                    "key": evaluation.key,
+                    "device": device,
+                    "composed_ms": composed.latency_ms,
+                    "measured_ms": truth.latency_ms,
+                    "error": composed.latency_ms / truth.latency_ms - 1,
+                    "inside_interval": composed.low_ms <= truth.latency_ms <= composed.high_ms,
+                }
+            )
+    return rows
+
+
+def label_warning(entries: Sequence[dict[str, Any]]) -> str | None:
+    """A sentence when the front holds numbers that were obtained in different ways, else None."""
+    warnings = []
+    for what, labels in (
+        ("quality", {entry["quality"]["label"] for entry in entries}),
+        ("latency", {latency["label"] for entry in entries for latency in entry["latency"].values()}),
+    ):
+        if len(labels) > 1:
+            warnings.append(f"{what} on this front mixes {' and '.join(sorted(labels))}")
+    trained = sum(entry["trained"] is not None for entry in entries)
+    if 0 < trained < len(entries):
+        warnings.append(
+            f"ranks 1 to {trained} are by trained accuracy; the rest was not trained and follows by predicted quality"
+        )
+    return "; ".join(warnings) or None
+
+
+def verdict(found: dict[str, Any]) -> list[str]:
+    """The findings, a sentence each, most important first."""
+    finalists = sorted(
+        (entry for entry in [*found["front"], *found["off_front"]] if entry["trained"]),
+        key=lambda entry: entry["trained"]["accuracy_open"],
+        reverse=True,
+    )
+    lines = _best(found, finalists) if finalists else _untrained(found)
+    if finalists:
+        lines.append(f"Prediction against training: {found['baseline_check']['verdict']}.")
+    errors = found["composed_against_measured"]
+    if errors:
+        sizes = [abs(row["error"]) for row in errors]
+        inside = sum(row["inside_interval"] for row in errors)
+        lines.append(
+            f"Composed against measured latency: mean error {sum(sizes) / len(sizes):.1%}, max {max(sizes):.1%}; "
+            f"{inside} of {len(errors)} measured values lie inside the composed interval."
+        )
+    if found["label_warning"]:
+        lines.append(f"Note: {found['label_warning']}.")
+    return lines
+
+
+def _untrained(found: dict[str, Any]) -> list[str]:
+    if not found["front"]:
+        return ["No feasible candidate has been evaluated yet."]
+    entry = found["front"][0]
+    return [
+        f"Nothing is trained yet: the front is a prediction. Highest predicted quality: {design(entry)} "
+        f"({entry['key']}), {interval(entry['quality'], 'value', 3)} {entry['quality']['label']}, "
+        f"{latency_text(found, entry)}."
+    ]
+
+
+def _best(found: dict[str, Any], finalists: list[dict[str, Any]]) -> list[str]:
+    best = finalists[0]
+    trained, blind = best["trained"], best["trained"]["blind_open"]
+    lines = [
+        f"Best trained: {design(best)} ({best['key']}): accuracy on open questions "
+        f"{interval(trained, 'accuracy_open', 3)} {trained['label']}, blind baseline {blind:.3f} (majority answer); "
+        f"{latency_text(found, best)}; {best['params'] / 1e6:.1f} M params {best['params_label']}."
+    ]
+    if trained["low"] <= blind:
+        return [
+            *lines,
+            f"No finalist is above the blind baseline beyond its 95 % interval after {trained['steps']} steps: "
+            "the order by trained accuracy is noise; train longer (--train-steps).",
+        ]
+    device = found["devices"][0]
+    rivals = [e for e in finalists[1:] if e["trained"]["high"] >= trained["low"] and _ms(e, device) < _ms(best, device)]
+    if rivals:
+        rival = min(rivals, key=lambda entry: _ms(entry, device))
+        lines.append(
+            f"Not told apart from it by accuracy (the 95 % intervals overlap), and "
+            f"{_ms(best, device) / _ms(rival, device):.1f}x faster: {design(rival)} ({rival['key']}), "
+            f"{interval(rival['trained'], 'accuracy_open', 3)} {rival['trained']['label']}, "
+            f"{latency_text(found, rival)}."
+        )
+    return lines
+
+
+def _ms(entry: dict[str, Any], device: str) -> float:
+    return float((entry["measured"].get(device) or entry["latency"][device])["latency_ms"])
+
+
+def latency_text(found: dict[str, Any], entry: dict[str, Any]) -> str:
+    """The best known latency of the whole answer on the first device, with interval and label."""
+    device = found["devices"][0]
+    latency = entry["measured"].get(device) or entry["latency"][device]
+    return f"{interval(latency, 'latency_ms', 0)} ms {latency['label']} on {device}"
+
+
+def interval(item: dict[str, Any], value: str, digits: int) -> str:
+    """`0.91 [0.88, 0.93]`."""
+    return f"{item[value]:.{digits}f} [{item['low']:.{digits}f}, {item['high']:.{digits}f}]"
+
+
+def design(entry: dict[str, Any]) -> str:
+    """The candidate of an entry or trial row in one line."""
+    from search_spaces import Candidate
+
+    return str(Candidate.model_validate(entry["candidate"]))

@@ -1,0 +1,182 @@
+"""The report as text: the front as a table of cells, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas.report_checks import design, interval
+
+Entry = dict[str, Any]
+Cell = tuple[str, str]  # text and label; an empty label for what is no number
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text cells under titled columns. A label that all cells of a column share stands in its heading."""
+
+    titles: tuple[str, ...]
+    labels: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    @property
+    def headings(self) -> list[str]:
+        """Title and, below it, the label."""
+        return ["\n".join(part for part in pair if part) for pair in zip(self.titles, self.labels, strict=True)]
+
+
+def table(columns: Sequence[tuple[str, Callable[[Entry], Cell]]], entries: Sequence[Entry]) -> Table:
+    """Lifts labels into the headings where a whole column shares one; otherwise they stay in the cells."""
+    labels, cells = [], []
+    for _, cell_of in columns:
+        found = [cell_of(entry) for entry in entries]
+        shared = {label for _, label in found if label}
+        alike = len(shared) == 1
+        labels.append(shared.pop() if alike else "")
+        cells.append([text if alike or not label else f"{text} {label}" for text, label in found])
+    rows = list(zip(*cells, strict=True)) if entries else []
+    return Table(tuple(title for title, _ in columns), tuple(labels), rows)
+
+
+def front_table(found: dict[str, Any]) -> Table:
+    """The front, best first: trained and measured columns where there is anything in them."""
+    entries, devices = found["front"], found["devices"]
+    columns: list[tuple[str, Callable[[Entry], Cell]]] = [
+        ("#", lambda e: (str(e["rank"]), "")),
+        ("key", lambda e: (e["key"], "")),
+        ("design", lambda e: (design(e), "")),
+    ]
+    if any(entry["trained"] for entry in entries):
+        columns.append(("open accuracy", _accuracy))
+    columns.append(("quality", lambda e: (interval(e["quality"], "value", 2), e["quality"]["label"])))
+    for device in devices:
+        at = f" @{device}" if len(devices) > 1 else ""
+        columns.append((f"latency ms{at}", _latency("latency", device, "latency_ms")))
+        if any(device in entry["measured"] for entry in entries):
+            columns.append((f"latency ms{at}", _latency("measured", device, "latency_ms")))
+        columns.append((f"TTFT ms{at}", _latency("latency", device, "ttft_ms")))
+        columns.append((f"ms/token{at}", _latency("latency", device, "tpot_ms")))
+    columns.append(("GiB", lambda e: (f"{e['memory_gib']:.2f}", e["memory_label"])))
+    columns.append(("params M", lambda e: (f"{e['params'] / 1e6:.1f}", e["params_label"])))
+    return table(columns, entries)
+
+
+def finalists_table(found: dict[str, Any]) -> Table:
+    """The trained candidates: predicted beside trained, composed beside measured."""
+    entries = [entry for entry in [*found["front"], *found["off_front"]] if entry["trained"]]
+    device = found["devices"][0]
+    errors = {row["key"]: row for row in found["composed_against_measured"] if row["device"] == device}
+
+    def error(entry: Entry) -> Cell:
+        row = errors.get(entry["key"])
+        return ("–", "") if row is None else (f"{row['error']:+.1%}", "composed / measured − 1")
+
+    def trained(name: str, form: str) -> Callable[[Entry], Cell]:
+        return lambda e: (format(e["trained"][name], form), e["trained"]["label"])
+
+    return table(
+        [
+            ("key", lambda e: (e["key"], "")),
+            ("design", lambda e: (design(e), "")),
+            ("quality", lambda e: (interval(e["quality"], "value", 2), e["quality"]["label"])),
+            ("open accuracy", _accuracy),
+            ("blind", lambda e: (f"{e['trained']['blind_open']:.3f}", "majority answer")),
+            ("above blind", trained("above_blind", "+.3f")),
+            ("all questions", trained("accuracy_all", ".3f")),
+            ("blind, all", lambda e: (f"{e['trained']['blind_all']:.3f}", "majority answer")),
+            ("steps", lambda e: (str(e["trained"]["steps"]), "counted")),
+            ("training s", lambda e: (f"{e['trained']['train_s']:.0f}", "wall clock")),
+            ("latency ms", _latency("latency", device, "latency_ms")),
+            ("latency ms", _latency("measured", device, "latency_ms")),
+            ("error", error),
+        ],
+        entries,
+    )
+
+
+def _accuracy(entry: Entry) -> Cell:
+    trained = entry["trained"]
+    return ("–", "") if trained is None else (interval(trained, "accuracy_open", 3), trained["label"])
+
+
+def _latency(kind: str, device: str, name: str) -> Callable[[Entry], Cell]:
+    def cell(entry: Entry) -> Cell:
+        latency = entry[kind].get(device)
+        if latency is None:
+            return ("–", "")
+        text = interval(latency, name, 0) if name == "latency_ms" else f"{latency[name]:.1f}"
+        return (text, latency["label"])
+
+    return cell
+
+
+def work_done(found: dict[str, Any]) -> str:
+    """What the search did, in one sentence."""
+    counts, search = found["counts"], found["search"]
+    return (
+        f"{counts['complete']} of {search['space_size']} designs evaluated ({counts['gated_out']} ruled out by the "
+        f"gate, {counts['infeasible']} drawn but infeasible, {counts['failed']} failed, "
+        f"{counts['duplicates_avoided']} duplicates avoided), {counts['trained']} trained; "
+        + (f"{duration(found['wall_s'])} of wall clock." if found["wall_s"] else "not ended yet.")
+    )
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    limits = "; ".join(limit_text(found, text) for text in found["constraints"]) or "none"
+    lines = [
+        f"# {found['study']}",
+        "",
+        f"Space {found['space']}, device {', '.join(found['devices'])}, workload {found['workload']}; "
+        f"objectives {', '.join(found['objectives'])}; constraints: {limits}.",
+        "",
+        *(f"- {line}" for line in [*found["verdict"], work_done(found)]),
+    ]
+    if found["front"]:
+        lines += ["", "## Front, best first", "", *_markdown_table(front_table(found))]
+    if any(entry["trained"] for entry in [*found["front"], *found["off_front"]]):
+        lines += ["", "## Finalists", "", *_markdown_table(finalists_table(found))]
+    return "\n".join(lines) + "\n"
+
+
+def limit_text(found: dict[str, Any], constraint: str) -> str:
+    """A constraint, with its bound in the metric's unit where it was relative."""
+    bound = found["limits"].get(constraint)
+    if "%" not in constraint or bound is None:
+        return constraint
+    metric = constraint.split()[0].partition("@")[0]
+    unit, label = {
+        "memory_gib": ("GiB", "closed-form"),
+        "params": ("params", "counted"),
+        "quality": ("", "predicted"),
+    }.get(metric, ("ms", "composed"))
+    return f"{constraint} (= {bound:.4g} {unit} {label})"
+
+
+def _markdown_table(shown: Table) -> list[str]:
+    headings = [heading.replace("\n", "<br>") for heading in shown.headings]
+    head = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return head + ["| " + " | ".join(row) + " |" for row in shown.rows]
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows under the union of their columns, in order of appearance."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
