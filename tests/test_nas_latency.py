@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from nas.errors import NotMeasuredError
 from nas.latency.blocks import LENGTHS, BlockTiming, bracket, interpolate, needed
 from nas.latency.cache import comparable, ensure_blocks
 from nas.latency.compose import compose
-from nas.latency.measure import context_here, is_calm, measure_blocks
+from nas.latency.measure import canary_at, context_here, is_calm, measure_blocks
 from nas.store import Store
 
 WORKLOAD = nas.workload.load("vqa-short")
@@ -73,14 +74,39 @@ def test_the_clock_is_injected() -> None:
     assert set(found.samples_ms) == {1000.0}
 
 
-def test_blocks_are_measured_once(tmp_path: object) -> None:
+def test_blocks_are_measured_once_and_kept(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/cache.db")
     context = context_here("local-test", 1)
     blocks = needed(SPACE.baseline_candidate, WORKLOAD)
-    first = ensure_blocks(blocks, store, context, last_level_cache_mib=1.0)
-    stored = store.block_timings(context)
-    assert stored == first
+    heard: list[tuple[int, int]] = []
+
+    def ensure() -> dict[str, BlockTiming]:
+        return ensure_blocks(
+            blocks, store, context, last_level_cache_mib=1.0,
+            progress=lambda done, total: heard.append((done, total)), canary=canary,
+        )  # fmt: skip
+
+    def canary(threads: int) -> float:
+        assert threads == context.threads
+        return next(iter(store.block_timings(context).values())).canary_ms
+
+    first = ensure()
+    assert heard == [(len(blocks), len(blocks))]
+    assert ensure() == first == store.block_timings(context)
+    assert heard == [(len(blocks), len(blocks))]
     store.close()
+
+
+def test_the_canary_runs_with_the_threads_of_the_blocks_and_keeps_the_callers() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert canary_at(1) > 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_sessions_of_another_speed_are_not_mixed() -> None:

@@ -30,13 +30,18 @@ def ensure_blocks(
     *,
     last_level_cache_mib: float | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    canary: Callable[[int], float] | None = None,
 ) -> dict[str, BlockTiming]:
-    """Timings of all blocks by key; only what the store lacks is measured, then stored."""
-    from nas.latency.measure import canary_ms, measure_blocks
+    """Timings of all blocks by key; only what the store lacks is measured, then stored.
+
+    `canary` tells the machine's speed now from the number of threads; None = run it.
+    """
+    from nas.latency.measure import canary_at, measure_blocks
 
     wanted = {block.key: block for block in blocks}
     stored = store.block_timings(context)
-    known = comparable({key: stored[key] for key in wanted if key in stored}, canary_ms()) if stored else {}
+    found = {key: stored[key] for key in wanted if key in stored}
+    known = comparable(found, (canary or canary_at)(context.threads)) if found else {}
     missing: Sequence[BlockSpec] = [block for key, block in wanted.items() if key not in known]
     if missing:
         measured = measure_blocks(

@@ -32,6 +32,16 @@ def canary_ms(clock: Clock = time.perf_counter) -> float:
     return 1e3 * min(_timed(lambda: matrix @ matrix, clock) for _ in range(CANARY_SAMPLES))
 
 
+def canary_at(threads: int) -> float:
+    """The canary with as many threads as the blocks are measured with; the caller's number of threads is kept."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return canary_ms()
+    finally:
+        torch.set_num_threads(before)
+
+
 def measure_blocks(
     blocks: Sequence[BlockSpec],
     *,
