@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 from typing import Annotated
 
 import typer
 
-from cli.console import talk
-
-HOST = "127.0.0.1"
+from cli.console import out, talk
 
 
 def dashboard(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or latest.")] = "latest",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes any free one.")] = 8080,
 ) -> None:
     """Watch a run in the browser, also while it is searching."""
-    from nas import config as configs
+    import importlib.util
+
     from nas import run_folder
     from nas.errors import MissingPackageError
 
@@ -28,12 +24,14 @@ def dashboard(
         raise MissingPackageError(
             "the dashboard needs the package 'optuna-dashboard'; run: pip install optuna-dashboard"
         )
-    config = configs.load(folder.config_file, {}, [])
-    artifacts = folder.path / "artifacts"
-    artifacts.mkdir(exist_ok=True)
-    talk().print(f"http://{HOST}:{port}/dashboard/  (stop with Ctrl-C)", markup=False, highlight=False)
-    code = "from optuna_dashboard._cli import main; main()"
-    arguments = [
-        config.storage or folder.default_storage, "--host", HOST, "--port", str(port), "--artifact-dir", str(artifacts),
-    ]  # fmt: skip
-    raise typer.Exit(subprocess.run([sys.executable, "-c", code, *arguments], check=False).returncode)
+    from nas.search import board
+
+    def ready(address: str) -> None:
+        out().print(address, markup=False, highlight=False, soft_wrap=True)
+        out().file.flush()
+        talk().print(f"serving {folder.path}; stop with Ctrl-C", markup=False, highlight=False, soft_wrap=True)
+
+    try:
+        board.serve(folder, port, ready)
+    except KeyboardInterrupt:
+        talk().print("stopped", markup=False, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.report_checks import design, interval, latency_text
+from nas.report_checks import design, interval, latency_text, number
 
 Entry = dict[str, Any]
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
@@ -23,14 +23,14 @@ def front_figure(found: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> 
 
     device, figure = found["devices"][0], go.Figure()
     on_front = {entry["key"] for entry in found["front"]}
-    _cloud(figure, [row for row in rows if row["key"] not in on_front], device)
+    _cloud(figure, rows, on_front, device)
     entries = sorted(found["front"], key=lambda entry: entry["latency"][device]["latency_ms"])
     latency = [entry["latency"][device] for entry in entries]
     quality = [entry["quality"] for entry in entries]
     figure.add_scatter(
         x=[item["latency_ms"] for item in latency],
         y=[item["value"] for item in quality],
-        error_x=_error(latency, "latency_ms"), error_y=_error(quality, "value"),
+        error_x=_error(latency, "latency_ms"), error_y={**_error(quality, "value"), "color": "rgba(99,112,125,.22)"},
         mode="lines+markers", name="front", line={"shape": "hv", "color": FRONT, "width": 1.5},
         marker={"size": 9, "color": FRONT}, text=[_hover(found, entry) for entry in entries],
         hovertemplate="%{text}<extra>front</extra>",
@@ -52,14 +52,13 @@ def front_figure(found: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> 
     return _layout(figure, f"latency of the answer, ms ({composed}) on {device}", f"quality ({labels})")
 
 
-def _cloud(figure: Any, rows: Sequence[dict[str, Any]], device: str) -> None:
+def _cloud(figure: Any, rows: Sequence[dict[str, Any]], on_front: set[str], device: str) -> None:
     """What is not on the front: infeasible in grey, the rest by encoder."""
-    shown = [row for row in rows if f"latency_ms@{device}" in row and "quality" in row]
-    groups: dict[str, list[dict[str, Any]]] = {"infeasible": []}
-    for row in shown:
-        groups.setdefault("infeasible" if row["status"] != "complete" else row["encoder"], []).append(row)
-    for (name, members), color in zip(groups.items(), (MUTED, *PALETTE * len(groups)), strict=False):
+    shown = [row for row in rows if row["key"] not in on_front and f"latency_ms@{device}" in row and "quality" in row]
+    colors = {"infeasible": MUTED, **_encoder_colors(rows)}
+    for name, color in colors.items():
         grey = name == "infeasible"
+        members = [row for row in shown if name == ("infeasible" if row["status"] != "complete" else row["encoder"])]
         figure.add_scatter(
             x=[row[f"latency_ms@{device}"] for row in members], y=[row["quality"] for row in members],
             mode="markers", name=name, opacity=0.75,
@@ -98,7 +97,7 @@ def proof_figure(found: dict[str, Any]) -> Any:
     blind = entries[0]["trained"]["blind_open"]
     figure.add_hline(
         y=blind, line={"dash": "dash", "color": MUTED, "width": 1},
-        annotation_text=f"blind baseline {blind:.3f} (majority answer)", annotation_position="bottom right",
+        annotation_text=f"blind baseline {number(blind)} (majority answer)", annotation_position="bottom right",
         annotation_font={"size": 11, "color": "#63707d"}, row=1, col=1,
     )  # fmt: skip
     figure.add_hline(y=blind, line={"dash": "dash", "color": MUTED, "width": 1}, row=1, col=2)
@@ -131,8 +130,8 @@ def parts_figure(found: dict[str, Any]) -> Any:
         ]
         figure.add_bar(
             y=[name for name, _, _ in bars], x=spans, orientation="h", name=title, marker={"color": color},
-            text=[f"{design(entry)}<br>{title} {span:.1f} ms of {latency['latency_ms']:.0f} ms {latency['label']}"
-                  for span, (_, entry, latency) in zip(spans, bars, strict=True)],
+            text=[f"{design(entry)}<br>{title} {number(span)} ms of {number(latency['latency_ms'])} ms, "
+                  f"{latency['label']}" for span, (_, entry, latency) in zip(spans, bars, strict=True)],
             textposition="none", hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="stack", bargap=0.25)
@@ -161,11 +160,8 @@ def params_figure(rows: Sequence[dict[str, Any]]) -> Any:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["status"] == "complete":
-            groups.setdefault(row["encoder"], []).append(row)
-    for (encoder, members), color in zip(groups.items(), PALETTE * len(groups), strict=False):
+    for encoder, color in _encoder_colors(rows).items():
+        members = [row for row in rows if row["status"] == "complete" and row["encoder"] == encoder]
         figure.add_scatter(
             x=[row["params"] / 1e6 for row in members], y=[row["quality"] for row in members], mode="markers",
             name=encoder, marker={"size": 8, "color": color, "line": {"width": 1, "color": "white"}},
@@ -178,6 +174,12 @@ def finalists(found: dict[str, Any]) -> list[Entry]:
     """The trained entries, best first."""
     trained = [entry for entry in [*found["front"], *found["off_front"]] if entry["trained"]]
     return sorted(trained, key=lambda entry: entry["trained"]["accuracy_open"], reverse=True)
+
+
+def _encoder_colors(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The same color for an encoder in every figure."""
+    names = sorted({row["encoder"] for row in rows})
+    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(names)}
 
 
 def _name(entry: Entry) -> str:
@@ -194,12 +196,12 @@ def _error(items: Sequence[dict[str, Any]], value: str) -> dict[str, Any]:
 def _hover(found: dict[str, Any], entry: Entry) -> str:
     lines = [
         f"<b>{design(entry)}</b>", entry["key"],
-        f"quality {interval(entry['quality'], 'value', 3)} {entry['quality']['label']}",
+        f"quality {interval(entry['quality'], 'value')} {entry['quality']['label']}",
         latency_text(found, entry),
-        f"{entry['params'] / 1e6:.1f} M params {entry['params_label']}, {entry['visual_tokens']} visual tokens",
+        f"{number(entry['params'] / 1e6)} M params {entry['params_label']}, {entry['visual_tokens']} visual tokens",
     ]  # fmt: skip
     if trained := entry["trained"]:
-        lines.insert(2, f"open accuracy {interval(trained, 'accuracy_open', 3)} {trained['label']}")
+        lines.insert(2, f"open accuracy {interval(trained, 'accuracy_open')} {trained['label']}")
     return "<br>".join(lines)
 
 
@@ -207,11 +209,12 @@ def _trial_hover(row: dict[str, Any], device: str | None) -> str:
     fields = ("encoder", "resolution", "projector", "compression", "compression_factor", "lm", "lm_depth", "lm_layers")
     lines = [
         f"<b>{design({'candidate': {name: row[name] for name in fields}})}</b>", f"{row['key']}, trial {row['trial']}",
-        f"quality {row['quality']:.3f} [{row['quality_low']:.3f}, {row['quality_high']:.3f}] {row['quality_label']}",
-        f"{row['params'] / 1e6:.1f} M params {row['params_label']}",
+        f"quality {number(row['quality'])} [{number(row['quality_low'])}, {number(row['quality_high'])}] "
+        f"{row['quality_label']}",
+        f"{number(row['params'] / 1e6)} M params {row['params_label']}",
     ]  # fmt: skip
     if device:
-        lines.append(f"{row[f'latency_ms@{device}']:.0f} ms {row[f'latency_label@{device}']}")
+        lines.append(f"{number(row[f'latency_ms@{device}'])} ms {row[f'latency_label@{device}']}")
     return "<br>".join([*lines, f"violates {row['violated']}"] if row["violated"] else lines)
 
 
@@ -219,7 +222,8 @@ def _layout(figure: Any, x_title: str | None, y_title: str | None, height: int =
     figure.update_layout(
         template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 30, "b": 50}, hovermode="closest",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}, hoverlabel={"align": "left"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        hoverlabel={"align": "left"},
     )  # fmt: skip
     if x_title:
         figure.update_xaxes(title_text=x_title)

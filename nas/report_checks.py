@@ -73,8 +73,9 @@ def _ranking_verdict(found: dict[str, Any]) -> str:
         return f"not decidable: the 95 % intervals of all {found['n']} trained models overlap"
     compared = "better than" if right > by_params else "worse than" if right < by_params else "just as well as"
     few = f" (n = {found['n']}: an indication, no proof)" if found["n"] < FEW else ""
+    pairs = "one pair" if decided == 1 else f"{decided} pairs"
     return (
-        f"of the {decided} pairs that training tells apart, the score ordered {right} right and params {by_params}: "
+        f"of the {pairs} that training tells apart, the score ordered {right} right and params {by_params}: "
         f"it ranked {compared} counting parameters{few}"
     )
 
@@ -172,7 +173,7 @@ def _untrained(found: dict[str, Any]) -> list[str]:
     entry = found["front"][0]
     return [
         f"Nothing is trained yet: the front is a prediction. Highest predicted quality: {design(entry)} "
-        f"({entry['key']}), {interval(entry['quality'], 'value', 3)} {entry['quality']['label']}, "
+        f"({entry['key']}), {interval(entry['quality'], 'value')} {entry['quality']['label']}, "
         f"{latency_text(found, entry)}."
     ]
 
@@ -182,8 +183,8 @@ def _best(found: dict[str, Any], finalists: list[dict[str, Any]]) -> list[str]:
     trained, blind = best["trained"], best["trained"]["blind_open"]
     lines = [
         f"Best trained: {design(best)} ({best['key']}): accuracy on open questions "
-        f"{interval(trained, 'accuracy_open', 3)} {trained['label']}, blind baseline {blind:.3f} (majority answer); "
-        f"{latency_text(found, best)}; {best['params'] / 1e6:.1f} M params {best['params_label']}."
+        f"{interval(trained, 'accuracy_open')} {trained['label']}, blind baseline {number(blind)} (majority answer); "
+        f"{latency_text(found, best)}; {number(best['params'] / 1e6)} M params {best['params_label']}."
     ]
     if trained["low"] <= blind:
         return [
@@ -198,7 +199,7 @@ def _best(found: dict[str, Any], finalists: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"Not told apart from it by accuracy (the 95 % intervals overlap), and "
             f"{_ms(best, device) / _ms(rival, device):.1f}x faster: {design(rival)} ({rival['key']}), "
-            f"{interval(rival['trained'], 'accuracy_open', 3)} {rival['trained']['label']}, "
+            f"{interval(rival['trained'], 'accuracy_open')} {rival['trained']['label']}, "
             f"{latency_text(found, rival)}."
         )
     return lines
@@ -212,12 +213,21 @@ def latency_text(found: dict[str, Any], entry: dict[str, Any]) -> str:
     """The best known latency of the whole answer on the first device, with interval and label."""
     device = found["devices"][0]
     latency = entry["measured"].get(device) or entry["latency"][device]
-    return f"{interval(latency, 'latency_ms', 0)} ms {latency['label']} on {device}"
+    return f"{interval(latency, 'latency_ms')} ms {latency['label']} on {device}"
 
 
-def interval(item: dict[str, Any], value: str, digits: int) -> str:
-    """`0.91 [0.88, 0.93]`."""
-    return f"{item[value]:.{digits}f} [{item['low']:.{digits}f}, {item['high']:.{digits}f}]"
+def interval(item: dict[str, Any], value: str) -> str:
+    """`0.910 [0.880, 0.930]`."""
+    return f"{number(item[value])} [{number(item['low'])}, {number(item['high'])}]"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where people would write none."""
+    size = abs(value)
+    for least, form in ((100, ".0f"), (10, ".1f"), (1, ".2f"), (0.01, ".3f"), (0.001, ".4f")):
+        if size >= least:
+            return format(value, form)
+    return "0" if not value else f"{value:.1e}"
 
 
 def design(entry: dict[str, Any]) -> str:

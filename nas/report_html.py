@@ -9,16 +9,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from nas.report_checks import design
+from nas.report_checks import design, number
 from nas.report_text import Table, duration, finalists_table, front_table, limit_text, work_done
 
 PAGE = Path(__file__).with_name("report_page.html")
 TEXT_COLUMNS = {"key", "design", "status", "score", "violates or fails"}
-CONTROLS = {
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtonsToRemove": ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-}
+CONTROLS = {"displayModeBar": False, "responsive": True}  # drag zooms, a double click goes back
 LABELS = {
     "trained:short": "accuracy on open (not yes/no) questions of held-out images after the stated steps; 95 % Wilson interval",
     "predicted:prior": "an estimate from the structure alone, before any training; its interval is wide because it is uncalibrated",
@@ -44,7 +40,7 @@ def html(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         verdict="".join(_sentence(line) for line in found["verdict"]),
         verdict_class="" if proven and beats else "open",
         front=_table(front_table(found), best=bool(finalists.rows)) if found["front"] else "<p>Empty.</p>",
-        front_note="Point [low, high]. " + escape(found["label_warning"] or ""),
+        front_note=escape("; ".join(filter(None, ["Values as point [low, high]", found["label_warning"]]))) + ".",
         finalists=f"<h2>Finalists: predicted, trained, measured</h2>{_table(finalists)}" if finalists.rows else "",
         figures=_figures(found, rows),
         proxy_check=_table(_proxy_table(found)),
@@ -85,7 +81,7 @@ def _figures(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     drawn = [
         (
             "wide", "Predicted front",
-            "Every design that was drawn; error bars are the intervals of the front. Hover for the design.",
+            "Every design that was drawn; error bars are the intervals of the front. Hover for the design, drag to zoom, double-click to reset.",
             figures.front_figure(found, rows),
         )
     ]  # fmt: skip
@@ -135,12 +131,14 @@ def _proxy_table(found: dict[str, Any]) -> Table:
 def _trials(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     device = found["devices"][0]
     proxies = list(dict.fromkeys(n for row in rows for n in row if n.startswith("proxy:") and n != "proxy:params"))
+    quality = _shared(rows, "quality_label")
+    composed = _shared(rows, f"latency_label@{device}")
     columns = [
         ("trial", "", "trial", "d"), ("key", "", "key", ""), ("design", "", "", ""), ("status", "", "status", ""),
-        ("quality", "predicted:prior", "quality", ".3f"), ("latency ms", "composed", f"latency_ms@{device}", ".1f"),
-        ("params M", "counted", "params", "M"), ("GiB", "closed-form", "memory_gib", ".2f"),
+        ("quality", quality, "quality", "n"), ("latency ms", composed, f"latency_ms@{device}", "n"),
+        ("params M", "counted", "params", "M"), ("GiB", "closed-form", "memory_gib", "n"),
         ("visual tokens", "counted", "visual_tokens", "d"),
-        *((name.removeprefix("proxy:"), "probe batch, untrained", name, ".4g") for name in proxies),
+        *((name.removeprefix("proxy:"), "probe batch, untrained", name, "n") for name in proxies),
         ("violates or fails", "", "violated", ""),
     ]  # fmt: skip
     head = "".join(_heading(title, label) for title, label, _, _ in columns)
@@ -153,6 +151,10 @@ def _trials(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     return f'<table class="sorts filters"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
+def _shared(rows: Sequence[dict[str, Any]], name: str) -> str:
+    return " or ".join(sorted({row[name] for row in rows if name in row}))
+
+
 def _trial_cell(row: dict[str, Any], name: str, form: str) -> str:
     if not form:
         text = row["error"] or row["violated"] if name == "violated" else row[name] if name else _row_design(row)
@@ -160,7 +162,7 @@ def _trial_cell(row: dict[str, Any], name: str, form: str) -> str:
     value = row.get(name)
     if value is None:
         return '<td class="number" data-value="">–</td>'
-    text = f"{value / 1e6:.1f}" if form == "M" else format(value, form)
+    text = str(value) if form == "d" else number(value / 1e6 if form == "M" else value)
     return f'<td class="number" data-value="{value}">{text}</td>'
 
 
@@ -214,11 +216,14 @@ def _heading(title: str, label: str) -> str:
 
 def _cell(title: str, text: str, key: str = "") -> str:
     kind = "mono" if title == "key" else "text" if title in TEXT_COLUMNS else "number"
-    below = f'<br><code class="muted">{escape(key)}</code>' if key else ""
+    if key:  # the language model on a second line, with the key
+        vision, _, lm = text.rpartition(" ")
+        return f'<td class="text">{escape(vision)}<br>{escape(lm)} <code class="muted">{escape(key)}</code></td>'
     value, bracket, rest = text.partition(" [")
     shown = f'{escape(value)} <span class="range">[{escape(rest)}</span>' if bracket else escape(text)
-    return f'<td class="{kind}">{shown}{below}</td>'
+    return f'<td class="{kind}">{shown}</td>'
 
 
 def _tag(label: str) -> str:
-    return f'<span class="tag {escape(label.partition(":")[0].partition(" ")[0].rstrip(","))}">{escape(label)}</span>'
+    meaning = LABELS.get(label, "")
+    return f'<span title="{escape(meaning)}" class="tag {escape(label.partition(":")[0].partition(" ")[0].rstrip(","))}">{escape(label)}</span>'

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.report_checks import design, interval
+from nas.report_checks import design, interval, number
 
 Entry = dict[str, Any]
 Cell = tuple[str, str]  # text and label; an empty label for what is no number
@@ -51,7 +51,7 @@ def front_table(found: dict[str, Any]) -> Table:
     ]
     if any(entry["trained"] for entry in entries):
         columns.append(("open accuracy", _accuracy))
-    columns.append(("quality", lambda e: (interval(e["quality"], "value", 2), e["quality"]["label"])))
+    columns.append(("quality", lambda e: (interval(e["quality"], "value"), e["quality"]["label"])))
     for device in devices:
         at = f" @{device}" if len(devices) > 1 else ""
         columns.append((f"latency ms{at}", _latency("latency", device, "latency_ms")))
@@ -59,8 +59,8 @@ def front_table(found: dict[str, Any]) -> Table:
             columns.append((f"latency ms{at}", _latency("measured", device, "latency_ms")))
         columns.append((f"TTFT ms{at}", _latency("latency", device, "ttft_ms")))
         columns.append((f"ms/token{at}", _latency("latency", device, "tpot_ms")))
-    columns.append(("GiB", lambda e: (f"{e['memory_gib']:.2f}", e["memory_label"])))
-    columns.append(("params M", lambda e: (f"{e['params'] / 1e6:.1f}", e["params_label"])))
+    columns.append(("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])))
+    columns.append(("params M", lambda e: (f"{number(e['params'] / 1e6)}", e["params_label"])))
     return table(columns, entries)
 
 
@@ -72,26 +72,32 @@ def finalists_table(found: dict[str, Any]) -> Table:
 
     def error(entry: Entry) -> Cell:
         row = errors.get(entry["key"])
-        return ("–", "") if row is None else (f"{row['error']:+.1%}", "composed / measured − 1")
+        return ("–", "") if row is None else (f"{row['error']:+.1%}", "composed")
 
     def trained(name: str, form: str) -> Callable[[Entry], Cell]:
         return lambda e: (format(e["trained"][name], form), e["trained"]["label"])
+
+    def both(entry: Entry) -> Cell:
+        trained = entry["trained"]
+        return f"{trained['accuracy_all']:.3f} ({trained['blind_all']:.3f})", trained["label"]
 
     return table(
         [
             ("key", lambda e: (e["key"], "")),
             ("design", lambda e: (design(e), "")),
-            ("quality", lambda e: (interval(e["quality"], "value", 2), e["quality"]["label"])),
             ("open accuracy", _accuracy),
-            ("blind", lambda e: (f"{e['trained']['blind_open']:.3f}", "majority answer")),
+            ("blind", lambda e: (number(e["trained"]["blind_open"]), "majority")),
             ("above blind", trained("above_blind", "+.3f")),
-            ("all questions", trained("accuracy_all", ".3f")),
-            ("blind, all", lambda e: (f"{e['trained']['blind_all']:.3f}", "majority answer")),
+            ("all questions (blind)", both),
             ("steps", lambda e: (str(e["trained"]["steps"]), "counted")),
             ("training s", lambda e: (f"{e['trained']['train_s']:.0f}", "wall clock")),
-            ("latency ms", _latency("latency", device, "latency_ms")),
-            ("latency ms", _latency("measured", device, "latency_ms")),
+            ("latency ms", _latency("latency", device, "latency_ms", whole=False)),
+            ("latency ms", _latency("measured", device, "latency_ms", whole=False)),
             ("error", error),
+            (
+                "in interval",
+                lambda e: ("–" if e["key"] not in errors else _yes(errors[e["key"]]["inside_interval"]), ""),
+            ),
         ],
         entries,
     )
@@ -99,15 +105,19 @@ def finalists_table(found: dict[str, Any]) -> Table:
 
 def _accuracy(entry: Entry) -> Cell:
     trained = entry["trained"]
-    return ("–", "") if trained is None else (interval(trained, "accuracy_open", 3), trained["label"])
+    return ("–", "") if trained is None else (interval(trained, "accuracy_open"), trained["label"])
 
 
-def _latency(kind: str, device: str, name: str) -> Callable[[Entry], Cell]:
+def _yes(claim: bool) -> str:
+    return "yes" if claim else "NO"
+
+
+def _latency(kind: str, device: str, name: str, whole: bool = True) -> Callable[[Entry], Cell]:
     def cell(entry: Entry) -> Cell:
         latency = entry[kind].get(device)
         if latency is None:
             return ("–", "")
-        text = interval(latency, name, 0) if name == "latency_ms" else f"{latency[name]:.1f}"
+        text = interval(latency, name) if whole and name == "latency_ms" else number(latency[name])
         return (text, latency["label"])
 
     return cell
@@ -167,7 +177,8 @@ def limit_text(found: dict[str, Any], constraint: str) -> str:
 
 
 def _markdown_table(shown: Table) -> list[str]:
-    headings = [heading.replace("\n", "<br>") for heading in shown.headings]
+    pairs = zip(shown.titles, shown.labels, strict=True)
+    headings = [f"{title} ({label})" if label else title for title, label in pairs]
     head = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return head + ["| " + " | ".join(row) + " |" for row in shown.rows]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import timedelta
 from typing import Any
 
 import optuna
@@ -54,17 +55,18 @@ class Archive:
         else:
             attributes |= self._attributes(evaluation)
         violations = {} if failed else evaluation.violations
-        self.study.add_trial(
-            create_trial(
-                state=TrialState.FAIL if failed else TrialState.COMPLETE,
-                params={axis: fields[axis] for axis in axes},
-                distributions={axis: CategoricalDistribution(values) for axis, values in axes.items()},
-                values=None if failed else self.problem.objective_values(self.problem.metrics(candidate)),
-                constraints=violations or None,
-                system_attrs={"constraints": list(violations.values())} if violations else None,
-                user_attrs=attributes,
-            )
+        trial = create_trial(
+            state=TrialState.FAIL if failed else TrialState.COMPLETE,
+            params={axis: fields[axis] for axis in axes},
+            distributions={axis: CategoricalDistribution(values) for axis, values in axes.items()},
+            values=None if failed else self.problem.objective_values(self.problem.metrics(candidate)),
+            constraints=violations or None,
+            system_attrs={"constraints": list(violations.values())} if violations else None,
+            user_attrs=attributes,
         )
+        if trial.datetime_complete:  # the dashboard's timeline shows how long it took
+            trial.datetime_start = trial.datetime_complete - timedelta(seconds=evaluation.wall_s)
+        self.study.add_trial(trial)
 
     def _attributes(self, evaluation: Evaluation) -> dict[str, Any]:
         assert evaluation.quality is not None and evaluation.cost is not None

@@ -28,6 +28,8 @@ from nas.search.proposer import Proposer
 from nas.store import Store
 from search_spaces import Candidate
 
+PUBLISH_EVERY = 10  # trials; the dashboard's note and front are then brought up to date
+
 Say = Callable[[str], None]
 
 
@@ -85,8 +87,8 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
         finally:
             spent = float(store.meta(f"wall_s:{folder.study}") or 0) + time.monotonic() - started
             store.set_meta(f"wall_s:{folder.study}", str(spent))
-            _publish(session)
             report.write(folder)
+            _publish(session)
     finally:
         store.close()
         lock.release()
@@ -175,6 +177,8 @@ def _finish(session: Session, proposer: Proposer, task: Task, outcome: Outcome, 
     else:
         proposer.tell_failed(task.candidate)
     session.listener.trial(evaluation, done, session.config.trials)
+    if done % PUBLISH_EVERY == 0:
+        _publish(session)
 
 
 def _drain(session: Session, proposer: Proposer, workers: Executor, done: int) -> None:
@@ -233,7 +237,6 @@ def _replay(session: Session, proposer: Proposer) -> int:
 def _publish(session: Session) -> None:
     """Notes and figures for the dashboard; a dashboard that is not installed is no reason to fail."""
     with suppress(ImportError):
-        from nas import report
         from nas.search import board
 
-        board.publish(session.archive.study, report.document(session.folder))
+        board.publish(session.archive.study, session.folder)
