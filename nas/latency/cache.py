@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 
-CANARY_TOLERANCE = 0.25  # sessions whose canary differs by more are not compared
+CANARY_TOLERANCE = 0.25  # timings of a session that was slower than now by more are measured again
 
 
 class TimingStore(Protocol):
@@ -19,8 +19,12 @@ class TimingStore(Protocol):
 
 
 def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, BlockTiming]:
-    """The timings of sessions in which the machine was about as fast as `canary` says it is now."""
-    return {key: timing for key, timing in timings.items() if abs(timing.canary_ms / canary - 1) <= CANARY_TOLERANCE}
+    """The timings of sessions in which the machine was about as fast as `canary` says it is now, or faster.
+
+    Noise is one-sided: a session faster than now was quieter, and stays the better answer. What is measured while the
+    machine is busy bears a slow canary, so that the next quiet session replaces it.
+    """
+    return {key: timing for key, timing in timings.items() if timing.canary_ms <= canary * (1 + CANARY_TOLERANCE)}
 
 
 def ensure_blocks(
