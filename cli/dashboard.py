@@ -26,12 +26,11 @@ def dashboard(
         )
     from nas.search import board
 
-    def ready(address: str) -> None:
-        out().print(address, markup=False, highlight=False, soft_wrap=True)
+    with board.open_server(folder, port) as server:
+        out().print(board.address(server), markup=False, highlight=False, soft_wrap=True)
         out().file.flush()
         talk().print(f"serving {folder.path}; stop with Ctrl-C", markup=False, highlight=False, soft_wrap=True)
-
-    try:
-        board.serve(folder, port, ready)
-    except KeyboardInterrupt:
-        talk().print("stopped", markup=False, highlight=False)
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            talk().print("stopped", markup=False, highlight=False)

@@ -72,6 +72,7 @@ def print_front(found: dict[str, Any], console: Console) -> None:
         table.add_column(Text(heading), justify="left" if text else "right", overflow="fold", no_wrap=title == "key")
     for row in shown.rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    if shown.rows:
+        console.print(table)
     for line in [*found["verdict"], work_done(found)]:
         console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)

@@ -89,8 +89,8 @@ class _Quiet(WSGIRequestHandler):
         """Requests are not logged."""
 
 
-def serve(folder: RunFolder, port: int, ready: Callable[[str], None]) -> None:
-    """Serves the dashboard until interrupted; `ready` hears the address, also when port 0 chose one.
+def open_server(folder: RunFolder, port: int) -> WSGIServer:
+    """A server of the run's dashboard, bound but not yet serving; port 0 takes any free one (`server_port`).
 
     Raises: ConfigError when the port is taken; ImportError where optuna-dashboard is not installed.
     """
@@ -106,12 +106,14 @@ def serve(folder: RunFolder, port: int, ready: Callable[[str], None]) -> None:
     engine = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else {}
     pages = wsgi(RDBStorage(url, engine_kwargs=engine), artifact_store=FileSystemArtifactStore(_shelf(folder)))
     try:
-        server = make_server(HOST, port, guard(pages), server_class=_Server, handler_class=_Quiet)
+        return make_server(HOST, port, guard(pages), server_class=_Server, handler_class=_Quiet)
     except OSError as error:
         raise ConfigError(f"port {port} cannot be opened on {HOST}: {error.strerror}; choose another --port") from None
-    with server:
-        ready(f"http://{HOST}:{server.server_port}/dashboard/")
-        server.serve_forever(poll_interval=0.2)
+
+
+def address(server: WSGIServer) -> str:
+    """What to type into the browser."""
+    return f"http://{HOST}:{server.server_port}/dashboard/"
 
 
 def guard(pages: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:

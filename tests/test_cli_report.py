@@ -1,0 +1,63 @@
+"""`nas report` in every form, and `nas env`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from stored_runs import designs, evaluation, failed, stored_run, this_device
+from typer.testing import CliRunner
+
+from cli.main import build_app
+from nas.errors import ConfigError, RunError
+
+DEVICE = this_device()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    chosen = designs(5)
+    runs = [evaluation(candidate, DEVICE, 1.0 + place) for place, candidate in enumerate(chosen[:4])]
+    return stored_run(tmp_path_factory.mktemp("runs"), [*runs, failed(chosen[4], "it broke")]).path
+
+
+def said(*arguments: str) -> str:
+    done = CliRunner().invoke(build_app(), list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def test_the_table_gives_labels_in_its_headings_and_the_verdict_below(run: Path) -> None:
+    shown = said("report", str(run))
+    assert "predicted:prior" in shown and "composed" in shown and "counted" in shown
+    assert "Nothing is trained yet: the front is a prediction" in shown
+
+
+def test_json_is_one_document(run: Path) -> None:
+    assert json.loads(said("report", str(run), "--json"))["counts"]["complete"] == 4
+
+
+@pytest.mark.parametrize(("form", "start"), [("md", "# study"), ("html", "<!doctype html>"), ("csv", "trial,key,")])
+def test_each_format_starts_as_it_should(run: Path, form: str, start: str) -> None:
+    assert said("report", str(run), "--format", form).startswith(start)
+
+
+def test_failures_are_listed_with_their_reasons(run: Path) -> None:
+    assert said("report", str(run), "--failures") == f"{designs(5)[4].key}  it broke\n"
+
+
+def test_two_forms_at_once_are_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match="not several"):
+        said("report", str(run), "--json", "--format", "md")
+
+
+def test_a_run_that_does_not_exist_says_where_runs_are(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="runs are listed by"):
+        said("report", str(tmp_path / "nothing"))
+
+
+def test_env_names_versions_and_what_optional_packages_are_there() -> None:
+    found = json.loads(said("env"))
+    assert found["python"] and found["packages"]["torch"]
+    assert "optuna-dashboard" in found["optional"]
