@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
 from nas.train.data import Question
-from nas.train.loop import hidden_states
+from nas.train.packing import Pack, hidden_states, question_ids
 
-BATCH = 64
+BATCH = 16  # images
 
 
 def predict(
@@ -20,32 +21,44 @@ def predict(
 ) -> list[str]:
     """The answer to each question, by greedy decoding restricted to the known answers."""
     coded = {answer: processor.answer(answer) for answer in answers}
-    found: list[str] = []
+    by_image: dict[int, list[int]] = defaultdict(list)
+    for place, question in enumerate(questions):
+        by_image[question.image].append(place)
+    images = sorted(by_image)
+    found = [""] * len(questions)
     with torch.inference_mode():
-        for start in range(0, len(questions), BATCH):
-            found += _predict_batch(model, processor, questions[start : start + BATCH], features, coded)
+        for start in range(0, len(images), BATCH):
+            groups = [(image, by_image[image]) for image in images[start : start + BATCH]]
+            places = [place for _, group in groups for place in group]
+            texts = [question_ids(processor, questions[place].text) for place in places]
+            sizes = [(image, len(group)) for image, group in groups]
+            for place, answer in zip(places, _decode(model, processor, sizes, texts, features, coded), strict=True):
+                found[place] = answer
     return found
 
 
-def _predict_batch(
+def _decode(
     model: MultimodalLM,
     processor: Processor,
-    batch: Sequence[Question],
+    sizes: Sequence[tuple[int, int]],
+    texts: list[list[int]],
     features: Tensor,
     coded: dict[str, list[int]],
 ) -> list[str]:
-    rows = [processor.prompt(question.text) for question in batch]
-    alive = [list(coded) for _ in batch]
+    """One answer a text; `sizes` says how many texts each image has."""
+    alive = [list(coded) for _ in texts]
     depth = 0
     while any(len(options) > 1 for options in alive):
-        hidden = hidden_states(model, rows, features[[question.image for question in batch]])
-        last = torch.stack([hidden[row, len(ids) - 1] for row, ids in enumerate(rows)])
+        following = iter(texts)
+        packs = [Pack(image, [next(following) for _ in range(count)]) for image, count in sizes]
+        last = torch.stack([state[-1] for state in hidden_states(model, processor, packs, features)])
         logits = model.language_model.lm_head(last.float())
         for row, options in enumerate(alive):
-            nexts = sorted({coded[answer][depth] for answer in options})
-            chosen = nexts[int(logits[row, nexts].argmax())]
-            alive[row] = [answer for answer in options if coded[answer][depth] == chosen]
-            rows[row] = [*rows[row], chosen]
+            if len(options) > 1:
+                nexts = sorted({coded[answer][depth] for answer in options})
+                chosen = nexts[int(logits[row, nexts].argmax())]
+                alive[row] = [answer for answer in options if coded[answer][depth] == chosen]
+                texts[row] = [*texts[row], chosen]
         depth += 1
     return [options[0] for options in alive]
 

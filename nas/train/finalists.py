@@ -48,7 +48,7 @@ def train_finalist(
     low, high = wilson(sum(on_open), len(on_open))
     training = Training(
         key=candidate.key, label="trained:short", data=data.name, seed=recipe.seed, steps=recipe.steps,
-        samples_seen=recipe.steps * recipe.batch, train_s=train_s, accuracy_open=vqa.share(on_open),
+        samples_seen=recipe.steps * recipe.images * recipe.questions, train_s=train_s, accuracy_open=vqa.share(on_open),
         blind_open=data.blind[0], accuracy_all=vqa.share(right), blind_all=data.blind[1],
         open_questions=len(on_open), low=low, high=high, losses=_thin(losses), checkpoint=folder.name,
     )  # fmt: skip

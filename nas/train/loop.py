@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
 from nas.train.data import Question
+from nas.train.packing import Pack, hidden_states, question_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,12 @@ class Recipe:
     """What every finalist of a run is trained by. Published in its report."""
 
     steps: int = 120
-    batch: int = 32
+    images: int = 6  # a step
+    questions: int = 6  # an image
     lm_rate: float = 3e-4
     projector_rate: float = 1e-3
     warmup: float = 0.1
-    open_share: float = 0.75  # of the training examples; yes/no questions are mostly answerable blind
+    open_share: float = 0.75  # of an image's questions; yes/no questions are mostly answerable blind
     seed: int = 0
 
 
@@ -70,38 +73,42 @@ def _rate(step: int, recipe: Recipe) -> float:
 
 
 class Sampler:
-    """Endless batches: open questions first in each batch, by the recipe's share."""
+    """Endless steps of `recipe.images` images with some of their questions, mostly open ones."""
 
     def __init__(self, questions: Sequence[Question], recipe: Recipe) -> None:
+        self.recipe = recipe
         self.generator = random.Random(recipe.seed)
-        self.open = [question for question in questions if question.is_open]
-        self.closed = [question for question in questions if not question.is_open]
-        self.counts = (round(recipe.batch * recipe.open_share), recipe.batch - round(recipe.batch * recipe.open_share))
+        self.by_image: dict[int, tuple[list[Question], list[Question]]] = defaultdict(lambda: ([], []))
+        for question in questions:
+            self.by_image[question.image][0 if question.is_open else 1].append(question)
+        self.queue: list[int] = []
 
-    def batch(self) -> list[Question]:
-        pools = zip((self.open, self.closed), self.counts, strict=True)
-        return [self.generator.choice(pool) for pool, count in pools if pool for _ in range(count)]
+    def batch(self) -> list[list[Question]]:
+        """The questions of each image of one step; every image once before any comes again."""
+        return [self._questions(self._next_image()) for _ in range(self.recipe.images)]
+
+    def _next_image(self) -> int:
+        if not self.queue:
+            self.queue = sorted(self.by_image)
+            self.generator.shuffle(self.queue)
+        return self.queue.pop()
+
+    def _questions(self, image: int) -> list[Question]:
+        open_, closed = self.by_image[image]
+        wanted = round(self.recipe.questions * self.recipe.open_share)
+        chosen = self.generator.sample(open_, min(wanted, len(open_)))
+        return chosen + self.generator.sample(closed, min(self.recipe.questions - len(chosen), len(closed)))
 
 
-def answer_loss(model: MultimodalLM, processor: Processor, batch: Sequence[Question], features: Tensor) -> Tensor:
+def answer_loss(
+    model: MultimodalLM, processor: Processor, batch: Sequence[Sequence[Question]], features: Tensor
+) -> Tensor:
     """Mean cross-entropy of the answers' tokens; the vocabulary is computed at those positions only."""
-    prompts = [processor.prompt(question.text) for question in batch]
-    answers = [processor.answer(question.answer) for question in batch]
-    rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    hidden = hidden_states(model, rows, features[[question.image for question in batch]])
-    places = [(row, len(prompt) - 1 + offset) for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
-              for offset in range(len(answer))]  # fmt: skip
-    index = torch.tensor(places)
-    logits = model.language_model.lm_head(hidden[index[:, 0], index[:, 1]].float())
+    asked = [question for group in batch for question in group]
+    answers = [processor.answer(question.answer) for question in asked]
+    texts = iter([question_ids(processor, q.text) + answer for q, answer in zip(asked, answers, strict=True)])
+    packs = [Pack(group[0].image, [next(texts) for _ in group]) for group in batch]
+    states = hidden_states(model, processor, packs, features)
+    before = [state[-len(answer) - 1 : -1] for state, answer in zip(states, answers, strict=True)]
+    logits = model.language_model.lm_head(torch.cat(before).float())
     return torch.nn.functional.cross_entropy(logits, torch.tensor([token for answer in answers for token in answer]))
-
-
-def hidden_states(model: MultimodalLM, rows: Sequence[list[int]], tokens: Tensor) -> Tensor:
-    """Last hidden states (B, T, H). Padding stands on the right, where causal attention never looks back from."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        visual = model.project_tokens(tokens.float())
-        embedded = model.embed(ids, visual.float())
-        states: Tensor = model.language_model.model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-    return states

@@ -1,0 +1,69 @@
+"""Several questions about one image in one sequence: its visual tokens are computed once.
+
+    start, M image tokens | question end answer end | question end answer end | ...
+
+Each question sees the image and itself, never another question, and its positions start right after the image:
+hidden states equal those of one sequence a question (a test checks it), at a fraction of the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nas.model import MultimodalLM, Processor
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One image and the token ids of the texts about it; `image` is an index into the cached features."""
+
+    image: int
+    texts: list[list[int]]
+
+
+def question_ids(processor: Processor, question: str) -> list[int]:
+    """A question's ids without the image prefix that its pack shares."""
+    return processor.prompt(question)[1 + processor.visual_tokens :]
+
+
+def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pack], features: Tensor) -> list[Tensor]:
+    """Last hidden states (length, H) of every text, packs after packs in order. `features`: (images, N, D)."""
+    prefix = 1 + processor.visual_tokens
+    longest = prefix + max(sum(map(len, pack.texts)) for pack in packs)
+    ids = torch.full((len(packs), longest), processor.end_id)
+    positions = torch.zeros(len(packs), longest, dtype=torch.long)
+    owner = torch.full((len(packs), longest), -1)  # which text a token is of; 0 = the image, -1 = padding
+    head = torch.tensor([processor.start_id, *[processor.image_token_id] * processor.visual_tokens])
+    spans = []
+    for row, pack in enumerate(packs):
+        ids[row, :prefix], owner[row, :prefix] = head, 0
+        positions[row, :prefix] = torch.arange(prefix)
+        start = prefix
+        for number, text in enumerate(pack.texts, 1):
+            end = start + len(text)
+            ids[row, start:end] = torch.tensor(text)
+            owner[row, start:end] = number
+            positions[row, start:end] = torch.arange(prefix, prefix + len(text))
+            spans.append((row, start, end))
+            start = end
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        visual = model.project_tokens(features[[pack.image for pack in packs]].float())
+        states: Tensor = model.language_model.model(
+            inputs_embeds=model.embed(ids, visual.float()),
+            attention_mask=_mask(owner),
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state
+    return [states[row, start:end] for row, start, end in spans]
+
+
+def _mask(owner: Tensor) -> Tensor:
+    """(B, 1, T, T), true where a token may look: back, at the image and at its own text."""
+    length = owner.shape[1]
+    back = torch.ones(length, length, dtype=torch.bool).tril()
+    reader, read = owner.unsqueeze(2), owner.unsqueeze(1)
+    return (((read == 0) | (read == reader)) & back).unsqueeze(1)
