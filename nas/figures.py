@@ -13,7 +13,7 @@ PARTS = {
     "preprocess_ms": ("preprocess", "#b8c4d0"), "vision_ms": ("vision", "#0072b2"),
     "projector_ms": ("projector", "#cc79a7"), "prefill_ms": ("prefill", "#e69f00"), "decode": ("decode", "#009e73"),
 }  # fmt: skip
-MUTED, INK, FRONT = "#9aa7b4", "#1c2733", "#1c2733"
+MUTED, INK, FRONT = "#8795a3", "#1c2733", "#1c2733"
 SHORT_KEY = 6
 
 
@@ -47,7 +47,7 @@ def front_figure(found: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> 
     _mark_limits(figure, found)
     labels = ", ".join(sorted({item["label"] for item in quality})) or "predicted:prior"
     if latency:  # what is far beyond the front is drawn, but not shown before a double click
-        figure.update_xaxes(range=[0, 1.3 * max(item["high"] for item in latency)])
+        figure.update_xaxes(range=[0, 1.6 * max(item["latency_ms"] for item in latency)])
     composed = ", ".join(sorted({item["label"] for item in latency})) or "composed"
     return _layout(figure, f"latency of the answer, ms ({composed}) on {device}", f"quality ({labels})")
 
@@ -225,6 +225,7 @@ def _layout(figure: Any, x_title: str | None, y_title: str | None, height: int =
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         hoverlabel={"align": "left"},
     )  # fmt: skip
+    figure.update_yaxes(exponentformat="power")
     if x_title:
         figure.update_xaxes(title_text=x_title)
     if y_title:

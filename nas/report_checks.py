@@ -12,6 +12,7 @@ from nas.records import Evaluation, Latency, Training
 if TYPE_CHECKING:
     from nas.search.problem import Problem
 
+BUSY = 1.5  # a composed interval that reaches this far beyond its value was measured on a busy machine
 FEW = 8  # fewer trained models than this cannot prove a ranking
 
 
@@ -161,6 +162,12 @@ def verdict(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"Composed against measured latency: mean error {sum(sizes) / len(sizes):.1%}, max {max(sizes):.1%}; "
             f"{inside} of {len(errors)} measured values lie inside the composed interval."
+        )
+    reach = [item["high"] / item["latency_ms"] for entry in found["front"] for item in entry["latency"].values()]
+    if max(reach, default=0.0) > BUSY:
+        lines.append(
+            f"Latency is uncertain: its interval reaches up to {max(reach):.1f}x the value on this front, so the device "
+            "was busy while it was measured; measure again when nothing else runs."
         )
     if found["label_warning"]:
         lines.append(f"Note: {found['label_warning']}.")

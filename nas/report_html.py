@@ -97,7 +97,7 @@ def _figures(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         ]  # fmt: skip
     if rows:
         caption = "A tight curve says that the score is little else than the parameter count."
-        drawn.append(("", "Prediction against params", caption, figures.params_figure(rows)))
+        drawn.append(("" if trained else "wide", "Prediction against params", caption, figures.params_figure(rows)))
     if found["front"]:
         caption = "By part; measured beside composed where a finalist was timed end to end."
         drawn.append(("wide", "Where the time of an answer goes", caption, figures.parts_figure(found)))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_accuracy_at_the_blind_level_is_called_noise(tmp_path: Path) -> None:
     found = report.document(stored_run(tmp_path, growing(), {KEYS[4]: BLIND + 0.01}))
     assert any("is noise" in line for line in found["verdict"])
     assert 'class="verdict open"' in html(found, [])
+
+
+def test_a_busy_device_is_called_so(tmp_path: Path, found: dict[str, Any]) -> None:
+    assert not any(line.startswith("Latency is uncertain") for line in found["verdict"])
+    quiet = evaluation(DESIGNS[4], DEVICE, 1.0)
+    noisy = replace(quiet, latency={DEVICE: replace(quiet.latency[DEVICE], high_ms=30.0)})
+    lines = report.document(stored_run(tmp_path, [noisy]))["verdict"]
+    assert any(line.startswith("Latency is uncertain") and "3.0x" in line for line in lines)
 
 
 def test_one_trained_model_decides_nothing(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def publish(study: optuna.Study, folder: RunFolder) -> None:
     for name, figure in drawn.items():
         figure.update_layout(  # the dashboard's frames are half as wide as the report, and of one height
             title=name.replace("-", " "), height=None, margin={"t": 50},
-            legend={"orientation": "v", "y": -0.28, "yanchor": "top", "font": {"size": 10}},
+            legend={"orientation": "h", "y": -0.28, "yanchor": "top", "font": {"size": 10}},
         )  # fmt: skip
         save_plotly_graph_object(study, figure, graph_object_id=name)
     _attach(study, folder)
