@@ -166,8 +166,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
     reach = [item["high"] / item["latency_ms"] for entry in found["front"] for item in entry["latency"].values()]
     if max(reach, default=0.0) > BUSY:
         lines.append(
-            f"Latency is uncertain: its interval reaches up to {max(reach):.1f}x the value on this front, so the device "
-            "was busy while it was measured; measure again when nothing else runs."
+            f"Latency is uncertain: its interval reaches up to {max(reach):.1f}x the value on this front, so the "
+            "device was busy while it was measured; measure again when nothing else runs."
         )
     if found["label_warning"]:
         lines.append(f"Note: {found['label_warning']}.")
