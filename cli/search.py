@@ -39,6 +39,7 @@ def search(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. space.axes.lm_depth=[6,12]")
     ] = None,
+    resumed: Annotated[bool, typer.Option("--resume", help="Go on with --study, or with the newest run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the resolved settings only.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")
@@ -46,7 +47,6 @@ def search(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Search a space for the best designs on a device; train, measure and export the finalists."""
-    import search_spaces
     from nas import config as configs
     from nas import run_folder
 
@@ -62,15 +62,21 @@ def search(
     if dry_run:
         print(_dumped(config))
         return
-    name = config.study or f"{search_spaces.load(config.space).name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    config = config.model_copy(update={"study": name, "devices": _devices(config)})
+    if resumed:
+        made = run_folder.find(str(Path(config.out) / (config.study or run_folder.LATEST)))
+        _check_same(config, made)
+        made.write(run_folder.CONFIG, _dumped(config.model_copy(update={"study": made.study})))
+        go_on(config, made, json_=json_, quiet=quiet)
+        return
+    name = config.study or f"{problem.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    config = config.model_copy(update={"study": name})
     made = run_folder.create(Path(config.out), name)
     made.write(run_folder.CONFIG, _dumped(config))
     for device_id, profile in problem.profiles.items():
         import hardware_profiles
 
         made.write(f"devices/{device_id}.yaml", hardware_profiles.dump(profile))
-    _run(config, made, json_=json_, quiet=quiet)
+    go_on(config, made, json_=json_, quiet=quiet)
 
 
 def resume(
@@ -85,11 +91,25 @@ def resume(
     from nas import run_folder
 
     made = run_folder.find(run)
-    _run(configs.load(made.config_file, {}, []), made, json_=json_, quiet=quiet)
+    go_on(configs.load(made.config_file, {}, []), made, json_=json_, quiet=quiet)
 
 
-def _devices(config: SearchConfig) -> list[str]:
-    return list(config.devices)
+# What makes a run what it is; trials, time, workers and finalists may change when it goes on.
+IDENTITY = ("space", "overrides", "devices", "workload", "objectives", "constraints", "seed", "sampler", "storage")
+
+
+def _check_same(config: SearchConfig, made: RunFolder) -> None:
+    """Raises: RunError where a run would go on with other settings than it was started with."""
+    from nas import config as configs
+    from nas.errors import RunError
+
+    before = configs.load(made.config_file, {}, [])
+    for name in IDENTITY:
+        if getattr(before, name) != getattr(config, name):
+            raise RunError(
+                f"{made.path} was searched with {name}={getattr(before, name)!r}, but --resume got "
+                f"{getattr(config, name)!r}; give the same, or another --study without --resume"
+            )
 
 
 def _dumped(config: SearchConfig) -> str:
@@ -98,8 +118,10 @@ def _dumped(config: SearchConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _run(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool) -> None:
+def go_on(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool = False) -> None:
     """Runs it with a listener that talks on stderr, then prints the front."""
+    import search_spaces
+    from nas import config as configs
     from nas.search.run import Listener, run
 
     say = (lambda text: None) if quiet else _say
@@ -107,8 +129,11 @@ def _run(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool) -> 
         f"study        {made.study}: {config.trials} trials, sampler {config.sampler}, "
         f"workers {config.workers}, seed {config.seed}"
     )
-    say(f"devices      {', '.join(config.devices)} (latency is measured here)")
+    space = search_spaces.load(config.space, dict(config.overrides))
+    say(f"space        {space.name}: {space.size} candidates")
+    say(f"devices      {', '.join(made.devices)} (latency is measured here)")
     say(f"files        {made.path}")
+    say(f"storage      {configs.shown_storage(config.storage or made.default_storage)}")
     say(f"dashboard    nas dashboard {made.path}")
     with _Progress(quiet) as progress:
         listener = Listener(say=progress.say if not quiet else say, progress=progress.step, trial=progress.trial)

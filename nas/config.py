@@ -82,6 +82,11 @@ def load(file: Path | None, flags: Mapping[str, Any], settings: list[str]) -> Se
     return check(fields, SearchConfig, str(file) if file else "search", ConfigError)
 
 
+def shown_storage(url: str) -> str:
+    """A storage URL without its password."""
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+
+
 def duration(text: str | None) -> float | None:
     """`90`, `90s`, `30m` or `2h` in seconds. Raises: ConfigError."""
     if text is None:

@@ -34,6 +34,11 @@ class RunFolder:
     def default_storage(self) -> str:
         return f"sqlite:///{(self.path / DATABASE).resolve()}"
 
+    @property
+    def devices(self) -> list[str]:
+        """Ids of the devices that the run is about."""
+        return sorted(file.stem for file in (self.path / "devices").glob("*.yaml"))
+
     def finalist(self, key: str) -> Path:
         """The folder of a trained finalist."""
         return self.path / "finalists" / key

@@ -185,3 +185,16 @@ def test_a_dry_run_prints_the_resolved_settings_and_makes_nothing(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["space"] == "micro"
     assert not list(tmp_path.iterdir())
+
+
+def test_resume_with_other_settings_is_refused(finished: Path) -> None:
+    done = nas("search", "--space", "pocket", "--resume", "--study", "first", cwd=finished)
+    assert done.returncode == 2
+    assert "was searched with space='micro'" in done.stderr
+
+
+def test_a_run_goes_on_with_more_trials(finished: Path) -> None:
+    arguments = ["--space", "micro", "--finalists", "0", "--trials", "8", "--study", "first", "--resume"]
+    done = nas("search", *arguments, "--json", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["complete"] == 8

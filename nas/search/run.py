@@ -97,6 +97,11 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
 def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Listener) -> Session:
     """Gate in closed form, measure the blocks of what is left, gate by latency."""
     problem = define(config)
+    if folder.devices and folder.devices != sorted(problem.profiles):
+        raise RunError(
+            f"{folder.path} was measured on {', '.join(folder.devices)}, but this is {', '.join(problem.profiles)}; "
+            f"go on with it there, or start a new search here"
+        )
     fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
     cache = Store.user_cache()
     try:
