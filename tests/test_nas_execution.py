@@ -1,0 +1,67 @@
+"""Ray actors do the work; one that dies costs its own task and is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+import search_spaces
+from nas.execution import RayExecutor, SerialExecutor
+from nas.search.evaluate import Outcome, Task, evaluate
+
+SPACE = search_spaces.load("micro")
+TASKS = [Task(candidate, seed=0, proxies=("params",)) for candidate in SPACE.candidates[:4]]
+
+
+def failing_on_the_second(accident: str) -> Callable[[Task], Outcome]:
+    """A nested function, so that Ray ships its code: workers cannot import a test module."""
+    second = TASKS[1].candidate.key
+
+    def run(task: Task) -> Outcome:
+        if task.candidate.key == second and accident == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task.candidate.key == second:
+            time.sleep(600)
+        return Outcome(task.candidate.key, {}, 0.0)
+
+    return run
+
+
+def work_off(executor: RayExecutor) -> dict[str, Outcome]:
+    waiting, found = list(TASKS), {}
+    while waiting or executor.busy:
+        while waiting and executor.has_room:
+            executor.submit(waiting.pop(0))
+        task, outcome = executor.next_outcome()
+        found[task.candidate.key] = outcome
+    return found
+
+
+def test_one_worker_runs_in_this_process_and_keeps_a_failure_s_reason() -> None:
+    executor = SerialExecutor(evaluate)
+    executor.submit(Task(TASKS[0].candidate, seed=0, proxies=("no-such-proxy",)))
+    assert not executor.has_room
+    _, outcome = executor.next_outcome()
+    assert outcome.error is not None
+    assert "no proxy named" in outcome.error
+    assert outcome.traceback is not None
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own modules
+@pytest.mark.parametrize(
+    ("accident", "reason", "timeout_s"), [("dies", "ActorDiedError", 300.0), ("hangs", "took longer", 6.0)]
+)
+def test_a_dead_or_hanging_worker_costs_its_own_task_only(accident: str, reason: str, timeout_s: float) -> None:
+    executor = RayExecutor(failing_on_the_second(accident), workers=2, timeout_s=timeout_s)
+    try:
+        found = work_off(executor)
+    finally:
+        executor.close()
+    assert set(found) == {task.candidate.key for task in TASKS}
+    failed = {key: outcome.error for key, outcome in found.items() if outcome.error}
+    assert list(failed) == [TASKS[1].candidate.key]
+    assert reason in str(failed[TASKS[1].candidate.key])
