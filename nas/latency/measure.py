@@ -59,16 +59,19 @@ def measure_blocks(
     try:
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            canary = canary_ms(clock)
+            canary = {}
+            earlier = canary_ms(clock)
             for start in range(0, len(blocks), GROUP):
                 jobs = [factory.job(block) for block in blocks[start : start + GROUP]]
                 samples |= run_rounds(jobs, clock, random.Random(seed + start))
+                later = canary_ms(clock)
+                canary |= {job.block.key: max(earlier, later) for job in jobs}  # the busier end of the group
+                earlier = later
                 progress(min(start + GROUP, len(blocks)), len(blocks))
-            canary = min(canary, canary_ms(clock))
     finally:
         torch.set_num_threads(before)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return [_timing(block, samples[block.key], canary, now) for block in blocks]
+    return [_timing(block, samples[block.key], canary[block.key], now) for block in blocks]
 
 
 def run_rounds(jobs: Sequence[Job], clock: Clock, generator: random.Random) -> dict[str, list[float]]:
