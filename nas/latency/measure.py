@@ -59,7 +59,7 @@ def measure_blocks(
     try:
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            canary = {}
+            canary: dict[str, float] = {}
             earlier = canary_ms(clock)
             for start in range(0, len(blocks), GROUP):
                 jobs = [factory.job(block) for block in blocks[start : start + GROUP]]
