@@ -52,7 +52,7 @@ def _candidate(source: Path, to: Path | None, steps: int | None, seed: int, json
     design = search_spaces.load_candidate(source)
     from nas.train import data
     from nas.train.finalists import train_finalist
-    from nas.train.loop import Recipe
+    from nas.train.recipe import Recipe
 
     folder = to or Path("runs") / "trained" / design.key
     recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)

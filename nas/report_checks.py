@@ -145,6 +145,22 @@ def label_warning(entries: Sequence[dict[str, Any]]) -> str | None:
     return "; ".join(warnings) or None
 
 
+def _over_limit(found: dict[str, Any], finalists: Sequence[dict[str, Any]]) -> list[str]:
+    """Finalists that met a latency limit composed and miss it measured."""
+    lines = []
+    for text, bound in found["limits"].items():
+        metric, sign = text.split()[:2]
+        name, _, device = metric.partition("@")
+        for entry in finalists:
+            measured = entry["measured"].get(device or found["devices"][0], {}).get(name)
+            if measured is not None and bound is not None and sign == "<=" and measured > bound:
+                lines.append(
+                    f"Over the limit when measured: {entry['key']} has {name} {measured:.0f} measured, and the "
+                    f"constraint {text!r} allows {bound:.0f}; composed it was within."
+                )
+    return lines
+
+
 def verdict(found: dict[str, Any]) -> list[str]:
     """The findings, a sentence each, most important first."""
     finalists = sorted(
@@ -163,6 +179,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
             f"Composed against measured latency: mean error {sum(sizes) / len(sizes):.1%}, max {max(sizes):.1%}; "
             f"{inside} of {len(errors)} measured values lie inside the composed interval."
         )
+    lines += _over_limit(found, finalists)
     reach = [item["high"] / item["latency_ms"] for entry in found["front"] for item in entry["latency"].values()]
     if max(reach, default=0.0) > BUSY:
         lines.append(

@@ -218,3 +218,13 @@ def test_durations_read_as_people_say_them() -> None:
 def test_front_of_a_problem_agrees_with_the_document(proven: RunFolder, found: dict[str, Any]) -> None:
     problem: Problem = report.read(proven).problem
     assert found["devices"] == problem.devices == [DEVICE]
+
+
+def test_a_finalist_that_misses_a_limit_when_measured_is_named() -> None:
+    from nas.report_checks import _over_limit
+
+    entry = {"key": "abc", "measured": {"here": {"latency_ms": 120.0}}}
+    found = {"limits": {"latency_ms <= 100": 100.0, "latency_ms <= 130": 130.0}, "devices": ["here"]}
+    (line,) = _over_limit(found, [entry])
+    assert "abc has latency_ms 120 measured" in line
+    assert "'latency_ms <= 100' allows 100" in line

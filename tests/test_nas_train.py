@@ -13,8 +13,9 @@ from nas.model import Processor, build
 from nas.train import data as vqa
 from nas.train.evaluate import predict, wilson
 from nas.train.finalists import train_finalist
-from nas.train.loop import Recipe, train
+from nas.train.loop import train
 from nas.train.packing import Pack, hidden_states, question_ids
+from nas.train.recipe import Recipe
 
 pytest.importorskip("easy_vqa")
 CANDIDATE = search_spaces.load("micro").decode(

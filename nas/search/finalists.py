@@ -49,7 +49,7 @@ def _train(
 ) -> dict[str, Training]:
     from nas.train import data as vqa
     from nas.train.finalists import train_finalist
-    from nas.train.loop import Recipe
+    from nas.train.recipe import Recipe
 
     config = problem.config
     data = vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))

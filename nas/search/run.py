@@ -15,13 +15,14 @@ from nas.cost import cost
 from nas.errors import RunError
 from nas.execution import Executor, executor
 from nas.latency.cache import ensure_blocks
-from nas.latency.measure import context_here
+from nas.latency.measure import canary_at, context_here
 from nas.quality.prior import prior
 from nas.quality.score import DEFAULT
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.archive import Archive
 from nas.search.evaluate import Outcome, Task, evaluate
+from nas.search.expectation import expected_seconds, in_words
 from nas.search.finalists import prove
 from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
 from nas.search.proposer import Proposer
@@ -122,6 +123,10 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
     out = problem.space.size - len(allowed)
     listener.say(
         f"gate         {out} of {problem.space.size} candidates cannot meet the constraints; {len(allowed)} can"
+    )
+    trials_s, finalists_s = expected_seconds(problem, allowed, canary_at(os.cpu_count() or 1))
+    listener.say(
+        f"time         about {in_words(trials_s)} for trials and {in_words(finalists_s)} for finalists (rough estimate)"
     )
     store.set_meta(f"gated:{folder.study}", str(out))
     return Session(config, folder, problem, store, archive, listener, {c.key: c for c in allowed}, out)

@@ -13,7 +13,8 @@ from nas.records import Training
 from nas.train import data as vqa
 from nas.train.evaluate import predict, wilson
 from nas.train.features import encoder_features
-from nas.train.loop import Recipe, train
+from nas.train.loop import train
+from nas.train.recipe import Recipe
 from search_spaces import Candidate
 
 RESULT_FILE = "training.json"

@@ -6,7 +6,6 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,20 +13,7 @@ from torch import Tensor
 from nas.model import MultimodalLM, Processor
 from nas.train.data import Question
 from nas.train.packing import Pack, hidden_states, question_ids
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What every finalist of a run is trained by. Published in its report."""
-
-    steps: int = 120
-    images: int = 6  # a step
-    questions: int = 6  # an image
-    lm_rate: float = 3e-4
-    projector_rate: float = 1e-3
-    warmup: float = 0.1
-    open_share: float = 0.75  # of an image's questions; yes/no questions are mostly answerable blind
-    seed: int = 0
+from nas.train.recipe import Recipe
 
 
 def train(
