@@ -226,6 +226,6 @@ def _line(evaluation: Evaluation) -> str:
     assert evaluation.quality is not None
     latency = next(iter(evaluation.latency.values()))
     return (
-        f"{shown}  quality {evaluation.quality.value:.4f} {evaluation.quality.label}  "
+        f"{shown}  quality {evaluation.quality.value:.3g} {evaluation.quality.label}  "
         f"latency {latency.latency_ms:.0f} ms {latency.label}  {evaluation.wall_s:.1f} s"
     )
