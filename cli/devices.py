@@ -84,22 +84,14 @@ def calibrate(
 ) -> None:
     """Measure the blocks that a space needs on this machine; what is cached is not measured again."""
     from nas.config import SearchConfig
-    from nas.latency.cache import ensure_blocks
-    from nas.latency.measure import context_here
+    from nas.latency.cache import device_timings
     from nas.search.problem import define
-    from nas.store import Store
 
     problem = define(SearchConfig(space=space, devices=[device], workload=workload))
     ((identity, profile),) = problem.profiles.items()
     blocks = problem.blocks(list(problem.space.candidates))
-    store = Store.user_cache()
-    try:
-        timings = ensure_blocks(
-            blocks, store, context_here(identity, profile.compute.threads or 1),
-            last_level_cache_mib=profile.memory.last_level_cache_mib.value,
-            progress=lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False),
-        )  # fmt: skip
-    finally:
-        store.close()
+    timings = device_timings(
+        profile, blocks, lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False)
+    )
     noisy = sum(timing.noisy for timing in timings.values())
     print(f"{identity}: {len(timings)} blocks measured (torch-eager, fp32), {noisy} of them noisy")

@@ -78,6 +78,11 @@ class HardwareProfile(_Record):
     runtimes: list[Runtime] = Field(min_length=1)
     power_w: Figure = Figure(value=None)
 
+    @property
+    def measuring_threads(self) -> int:
+        """Threads that every measurement of this device runs with; timings are kept under this number."""
+        return self.compute.threads or 1
+
     def matches_this_machine(self) -> bool:
         """Whether a measurement here would be one of this device."""
         from hardware_profiles.detect import processor_name

@@ -5,7 +5,6 @@ In place of `baseline`, which is the space's, the file of any other candidate ma
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from nas.errors import ConfigError
 from search_spaces import Candidate, load_candidate
+from search_spaces.reading import hint
 
 METRICS = ("quality", "ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params")
 LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
@@ -93,9 +93,7 @@ def resolve(constraint: Constraint, figure_of: Callable[[Candidate], float | Non
 def check_metric(metric: str, text: str) -> None:
     """Raises: ConfigError with the near miss when no such metric exists."""
     if metric not in METRICS:
-        near = difflib.get_close_matches(metric, METRICS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(METRICS)}"
-        raise ConfigError(f"no metric named {metric!r} in {text!r}; {hint}")
+        raise ConfigError(f"no metric named {metric!r} in {text!r}; {hint(metric, METRICS)}")
 
 
 def value_of(metrics: Mapping[str, float], constraint: Constraint, first_device: str) -> float:

@@ -19,8 +19,8 @@ DTYPE_BYTES = 4  # float32, what the runtimes of this version compute in
 def cost(candidate: Candidate, workload: Workload) -> Cost:
     """Cost of one request of the workload; exact in parameters."""
     spec, lm = encoder(candidate.encoder), language_model(candidate.lm)
-    grid_tokens = spec.grid_side(candidate.resolution) ** 2
-    tokens = grid_tokens // candidate.compression_factor
+    grid_tokens = spec.tokens(candidate.resolution)
+    tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
     images = workload.images * workload.batch
     projector_params, projector_flops = _projector(candidate, spec, lm.hidden, grid_tokens, tokens)
     prompt = workload.images * tokens + workload.prompt_tokens
@@ -67,7 +67,7 @@ def _vision_flops(spec: EncoderSpec, resolution: int) -> int:
     if spec.flops_per_pixel is not None:
         return round(spec.flops_per_pixel * resolution * resolution)
     assert spec.layers is not None and spec.ffn is not None
-    patches = spec.grid_side(resolution) ** 2
+    patches = spec.tokens(resolution)
     tokens = patches + spec.prefix_tokens
     block = 2 * tokens * (4 * spec.width**2 + 2 * spec.width * spec.ffn) + 4 * tokens**2 * spec.width
     return 2 * patches * 3 * spec.stride**2 * spec.width + spec.layers * block
@@ -77,7 +77,7 @@ def _vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:
     if spec.activation_bytes_per_pixel is not None:
         return round(spec.activation_bytes_per_pixel * resolution * resolution)
     assert spec.ffn is not None
-    tokens = spec.grid_side(resolution) ** 2 + spec.prefix_tokens
+    tokens = spec.tokens(resolution) + spec.prefix_tokens
     return tokens * (2 * spec.width + spec.ffn) * DTYPE_BYTES
 
 

@@ -150,3 +150,8 @@ class Training:
     high: float
     losses: list[tuple[int, float]] = field(default_factory=list)  # (step, mean loss since the last entry)
     checkpoint: str | None = None  # folder, relative to the run folder
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Training:
+        """The record that `dataclasses.asdict` and JSON were made of."""
+        return cls(**{**fields, "losses": [(step, loss) for step, loss in fields["losses"]]})

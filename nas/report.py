@@ -179,13 +179,6 @@ def _row(run: Run, number: int, evaluation: Evaluation) -> dict[str, Any]:
     return {**row, "violated": violated, "wall_s": evaluation.wall_s, "error": evaluation.error or ""}
 
 
-def trials_csv(folder: RunFolder) -> str:
-    """Every evaluation, a line each."""
-    from nas.report_text import as_csv
-
-    return as_csv(trial_rows(read(folder)))
-
-
 def write(folder: RunFolder) -> None:
     """front.json, trials.csv, report.md, report.html and candidates/<key>.yaml of a run."""
     import yaml

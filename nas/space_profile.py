@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hardware_profiles import HardwareProfile
-from nas.constraints import Constraint, parse, resolve
+from nas.constraints import LATENCY_METRICS, Constraint, parse, resolve
 from nas.cost import cost
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockTiming
@@ -16,8 +16,7 @@ from nas.latency.compose import compose
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace
 
-LATENCIES = ("ttft_ms", "tpot_ms", "latency_ms")
-LABELS = {"params": "counted"} | dict.fromkeys(LATENCIES, "composed")
+LABELS = {"params": "counted"} | dict.fromkeys(LATENCY_METRICS, "composed")
 CLOSED_FORM = "closed-form"
 
 
@@ -103,7 +102,7 @@ def stored_timings(device: HardwareProfile) -> dict[str, BlockTiming]:
 
     store = Store.user_cache()
     try:
-        return store.block_timings(context_here(device.id, device.compute.threads or device.compute.cores or 1))
+        return store.block_timings(context_here(device))
     finally:
         store.close()
 
@@ -129,7 +128,7 @@ def _figures(candidate: Candidate, workload: Workload, timings: Mapping[str, Blo
             latency = compose(candidate, workload, timings)
         except NotMeasuredError:
             return figures
-        figures |= {name: getattr(latency, name) for name in LATENCIES}
+        figures |= {name: getattr(latency, name) for name in LATENCY_METRICS}
     return figures
 
 

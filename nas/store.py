@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Column,
@@ -28,6 +28,9 @@ from nas.cache_folder import cache_folder
 from nas.errors import MissingPackageError, StorageError
 from nas.latency.blocks import BlockTiming, MeasurementContext
 from nas.records import Cost, Evaluation, Latency, ProxyScore, Quality, Training
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
 
 SCHEMA_VERSION = 1
 LOCK_TIMEOUT_S = 60
@@ -99,6 +102,16 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor.close()
 
 
+def optuna_storage(url: str) -> RDBStorage:
+    """Optuna's own storage on the same database, as patient with locks as ours."""
+    import optuna
+
+    sqlite = make_url(url).get_backend_name() == "sqlite"
+    return optuna.storages.RDBStorage(
+        url, engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}} if sqlite else {}
+    )
+
+
 class Store:
     """Reads and writes the records of runs."""
 
@@ -136,9 +149,7 @@ class Store:
         self._add(TRAININGS, {"study": study, "key": training.key}, asdict(training))
 
     def trainings(self, study: str) -> dict[str, Training]:
-        found = (
-            Training(**{**row, "losses": [tuple(p) for p in row["losses"]]}) for row in self._read(TRAININGS, study)
-        )
+        found = (Training.from_dict(row) for row in self._read(TRAININGS, study))
         return {training.key: training for training in found}
 
     def add_measurement(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nas.errors import ConfigError, UnknownNameError
-from search_spaces.reading import check, read_mapping
+from search_spaces.reading import check, hint, read_mapping
 
 SHIPPED = Path(__file__).parent / "workloads"
 
@@ -40,7 +39,5 @@ def load(name_or_path: str) -> Workload:
     if path.suffix not in {".yaml", ".yml"}:
         path = SHIPPED / f"{name_or_path}.yaml"
         if not path.is_file():
-            near = difflib.get_close_matches(name_or_path, names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(names())}"
-            raise UnknownNameError(f"no workload named {name_or_path!r}; {hint}")
+            raise UnknownNameError(f"no workload named {name_or_path!r}; {hint(name_or_path, names(), 'shipped')}")
     return check(read_mapping(path, ConfigError), Workload, str(path), ConfigError)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from search_spaces.reading import check, read_mapping
+from search_spaces.reading import check, hint, read_mapping
 
 COMPONENTS = Path(__file__).parent / "components"
 
@@ -52,6 +51,10 @@ class EncoderSpec(_Record):
     def position_params(self, resolution: int) -> int:
         """Parameters of a ViT's learned position embedding at this resolution."""
         return (self.grid_side(resolution) ** 2 + self.prefix_tokens) * self.width if self.family == "vit" else 0
+
+    def tokens(self, resolution: int, compression_factor: int = 1) -> int:
+        """Visual tokens of one image, after compression by the factor."""
+        return int(self.grid_side(resolution) ** 2 // compression_factor)
 
     def grid_side(self, resolution: int) -> int:
         """Side of the square token grid at a resolution that the stride divides."""
@@ -142,6 +145,4 @@ def _find(kind: str, name: str, known: dict[str, RecordType]) -> RecordType:
 
 def unknown(kind: str, name: str, known: list[str]) -> SpaceError:
     """The error for an unknown name, with the nearest known one."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-    return SpaceError(f"no {kind} named {name!r}; {hint}")
+    return SpaceError(f"no {kind} named {name!r}; {hint(name, sorted(known))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,15 +32,19 @@ def check(fields: dict[str, Any], record: type[Record], where: str, error: type[
         raise error(f"{where}: {describe(cause, record)}") from cause
 
 
+def hint(name: str, known: Collection[str], otherwise: str = "known") -> str:
+    """The nearest known name, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"{otherwise}: {', '.join(known)}"
+
+
 def describe(error: ValidationError, record: type[BaseModel]) -> str:
     """Which key, which rule, which value; unknown keys name the nearest known one."""
     lines = []
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), list(record.model_fields), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(record.model_fields)}"
-            lines.append(f"unknown key {place!r}; {hint}")
+            lines.append(f"unknown key {place!r}; {hint(str(problem['loc'][-1]), record.model_fields, 'known keys')}")
         elif problem["type"] == "missing":
             lines.append(f"key {place!r} is missing")
         else:

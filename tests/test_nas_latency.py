@@ -11,10 +11,10 @@ import pytest
 import nas.workload
 import search_spaces
 from nas.errors import NotMeasuredError
-from nas.latency.blocks import LENGTHS, BlockTiming, bracket, interpolate, needed
+from nas.latency.blocks import LENGTHS, BlockTiming, MeasurementContext, bracket, interpolate, needed
 from nas.latency.cache import comparable, ensure_blocks
 from nas.latency.compose import compose
-from nas.latency.measure import canary_at, context_here, is_calm, measure_blocks
+from nas.latency.measure import canary_at, is_calm, measure_blocks
 from nas.store import Store
 
 WORKLOAD = nas.workload.load("vqa-short")
@@ -76,7 +76,7 @@ def test_the_clock_is_injected() -> None:
 
 def test_blocks_are_measured_once_and_kept(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/cache.db")
-    context = context_here("local-test", 1)
+    context = MeasurementContext("local-test", "torch-eager", "2", "fp32", 1)
     blocks = needed(SPACE.baseline_candidate, WORKLOAD)
     heard: list[tuple[int, int]] = []
 

@@ -18,7 +18,7 @@ from stored_runs import BLIND, designs, evaluation, failed, stored_run, this_dev
 from nas import report
 from nas.report_checks import number
 from nas.report_html import html
-from nas.report_text import Table, duration, finalists_table, front_table, markdown, table
+from nas.report_text import Table, as_csv, duration, finalists_table, front_table, markdown, table
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
 
@@ -176,7 +176,7 @@ def test_write_leaves_the_files_of_the_contract(proven: RunFolder, found: dict[s
 
 
 def test_every_evaluation_is_a_row_with_labels(proven: RunFolder) -> None:
-    rows = list(csv.DictReader(io.StringIO(report.trials_csv(proven))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(report.trial_rows(report.read(proven))))))
     assert [row["status"] for row in rows] == ["complete"] * 5 + ["infeasible", "failed"]
     assert rows[0]["quality_label"] == "predicted:prior" and rows[0][f"latency_label@{DEVICE}"] == "composed"
     assert rows[5]["violated"] == "latency_ms <= 100" and rows[6]["error"] == "<b>out of memory</b>"

@@ -106,8 +106,8 @@ def needed(candidate: Candidate, workload: Workload) -> list[BlockSpec]:
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:
     """(prompt length, mean context of a decode step) of one request."""
-    grid = encoder(candidate.encoder).grid_side(candidate.resolution) ** 2
-    prompt = workload.images * (grid // candidate.compression_factor) + workload.prompt_tokens
+    tokens = encoder(candidate.encoder).tokens(candidate.resolution, candidate.compression_factor)
+    prompt = workload.images * tokens + workload.prompt_tokens
     return prompt, prompt + max(1, workload.new_tokens // 2)
 
 

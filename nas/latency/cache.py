@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from hardware_profiles import HardwareProfile
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 
 CONTENDED = 2.0  # a median this far above the minimum: the minimum itself may not be clean
@@ -60,3 +61,25 @@ def ensure_blocks(
         store.add_block_timings(context, fresh)
         known |= fresh
     return known
+
+
+def device_timings(
+    profile: HardwareProfile,
+    blocks: Iterable[BlockSpec],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, BlockTiming]:
+    """Timings of the blocks on this machine, from the user's cache where a comparable session left them there."""
+    from nas.latency.measure import context_here
+    from nas.store import Store
+
+    store = Store.user_cache()
+    try:
+        return ensure_blocks(
+            blocks,
+            store,
+            context_here(profile),
+            last_level_cache_mib=profile.memory.last_level_cache_mib.value,
+            progress=progress,
+        )
+    finally:
+        store.close()

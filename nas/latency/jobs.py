@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from nas.latency.blocks import BlockSpec
-from nas.model.compress import build_compressor
 from nas.model.language import llama_config
 from nas.model.processor import preprocess
-from nas.model.project import build_projector
+from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
 from search_spaces import catalogue
 
@@ -136,8 +135,7 @@ def _vision_job(block: BlockSpec) -> Job:
 
 def _projector_job(block: BlockSpec) -> Job:
     spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
-    method = "none" if block.projector == "ldp-v2" else block.compression
-    compressor, width = build_compressor(method, block.compression_factor, spec.width)
-    module = nn.Sequential(compressor, build_projector(block.projector, width, hidden, block.compression_factor)).eval()
-    tokens = torch.randn(block.batch, spec.grid_side(block.resolution) ** 2, spec.width)
+    parts = build_connector(block.projector, block.compression, block.compression_factor, spec.width, hidden)
+    module = nn.Sequential(*parts).eval()
+    tokens = torch.randn(block.batch, spec.tokens(block.resolution), spec.width)
     return Job(block, lambda: module(tokens))

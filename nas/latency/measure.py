@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from hardware_profiles import HardwareProfile
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 from nas.latency.jobs import Job, JobFactory
 
@@ -21,9 +22,10 @@ CANARY_SIZE, CANARY_SAMPLES = 512, 20
 GROUP = 48  # blocks held in memory at once
 
 
-def context_here(device: str, threads: int) -> MeasurementContext:
-    """What timings made by this process are tied to."""
-    return MeasurementContext(device, "torch-eager", torch.__version__.split("+")[0], "fp32", threads)
+def context_here(profile: HardwareProfile) -> MeasurementContext:
+    """What timings of this device made by this process are tied to."""
+    version = torch.__version__.split("+")[0]
+    return MeasurementContext(profile.id, "torch-eager", version, "fp32", profile.measuring_threads)
 
 
 def canary_ms(clock: Clock = time.perf_counter) -> float:

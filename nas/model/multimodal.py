@@ -17,9 +17,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from nas.model.compress import build_compressor
 from nas.model.language import llama_config
-from nas.model.project import build_projector
+from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
@@ -70,11 +69,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self.encoder_spec = EncoderSpec(**config.encoder)
         self.language_spec = LanguageModelSpec(**config.language_model)
         candidate, hidden = self.candidate, self.language_spec.hidden
-        pools_itself = candidate.projector == "ldp-v2"
-        method = "none" if pools_itself else candidate.compression
         self.vision = VisionEncoder(self.encoder_spec, candidate.resolution)
-        self.compressor, width = build_compressor(method, candidate.compression_factor, self.encoder_spec.width)
-        self.projector = build_projector(candidate.projector, width, hidden, candidate.compression_factor)
+        self.compressor, self.projector = build_connector(
+            candidate.projector, candidate.compression, candidate.compression_factor, self.encoder_spec.width, hidden
+        )
         self.language_model = LlamaForCausalLM._from_config(  # type: ignore[no-untyped-call]
             LlamaConfig(**llama_config(self.language_spec, candidate.lm_depth)), attn_implementation="sdpa"
         )
@@ -83,8 +81,7 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     @property
     def visual_tokens(self) -> int:
         """M, the visual tokens of one image that enter the language model."""
-        grid = self.encoder_spec.grid_side(self.candidate.resolution)
-        return grid * grid // self.candidate.compression_factor
+        return self.encoder_spec.tokens(self.candidate.resolution, self.candidate.compression_factor)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Every part has initialised itself on construction."""

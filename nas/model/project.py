@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from nas.model.compress import to_grid, to_tokens
+from nas.model.compress import build_compressor, to_grid, to_tokens
 
 
 def mlp(width: int, hidden: int) -> nn.Sequential:
@@ -50,3 +50,15 @@ def build_projector(name: str, width: int, hidden: int, factor: int) -> nn.Modul
     if name == "ldp-v2":
         return LdpV2(width, hidden, factor)
     raise KeyError(name)
+
+
+def build_connector(
+    projector: str, compression: str, factor: int, width: int, hidden: int
+) -> tuple[nn.Module, nn.Module]:
+    """(compressor, projector) between tokens of `width` and a language model of `hidden`.
+
+    LDPv2 pools by itself, after its MLP: the tokens reach it uncompressed.
+    """
+    method = "none" if projector == "ldp-v2" else compression
+    compressor, arriving = build_compressor(method, factor, width)
+    return compressor, build_projector(projector, arriving, hidden, factor)

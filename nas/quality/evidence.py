@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import math
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from nas.errors import ConfigError
 from nas.quality.agreement import agreement, agreement_at_equal_cost
+from search_spaces.reading import hint
 
 Row = dict[str, Any]
 
@@ -53,9 +53,8 @@ def compare(rows: Sequence[Row], *, truth: str, params: str, lower_is_better: bo
     numeric = {name: values for name, values in columns.items() if sum(value is not None for value in values) >= 2}
     for wanted in (truth, params):
         if wanted not in numeric:
-            near = difflib.get_close_matches(wanted, list(numeric), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"numeric columns: {', '.join(sorted(numeric))}"
-            raise ConfigError(f"the table has no numeric column {wanted!r}; {hint}")
+            known = hint(wanted, sorted(numeric), "numeric columns")
+            raise ConfigError(f"the table has no numeric column {wanted!r}; {known}")
     sign = -1 if lower_is_better else 1
     result = [value if value is None else sign * value for value in numeric.pop(truth)]
     rankings = [_rank(name, values, result, numeric[params]) for name, values in numeric.items()]

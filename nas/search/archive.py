@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from nas.records import Evaluation
 from nas.search.problem import Problem
+from nas.store import optuna_storage
 from search_spaces import Candidate
 
 
@@ -22,12 +23,10 @@ class Archive:
 
     def __init__(self, problem: Problem, url: str, study: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
         self.problem = problem
         self.study = optuna.create_study(
             study_name=study,
-            storage=storage,
+            storage=optuna_storage(url),
             directions=problem.directions,
             sampler=RandomSampler(),
             load_if_exists=True,

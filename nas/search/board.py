@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import optuna
 
 HOST = "127.0.0.1"
-LOCK_TIMEOUT_S = 60
 ARTIFACTS = "artifacts"
 ATTACHED = {"report.html": "text/html", "report.md": "text/markdown", "front.json": "application/json"}
 HINT = """
@@ -95,16 +94,14 @@ def open_server(folder: RunFolder, port: int) -> WSGIServer:
     Raises: ConfigError when the port is taken; ImportError where optuna-dashboard is not installed.
     """
     from optuna.artifacts import FileSystemArtifactStore
-    from optuna.storages import RDBStorage
     from optuna_dashboard import wsgi
 
     from nas import config as configs
-    from nas.store import connect
+    from nas.store import connect, optuna_storage
 
     url = configs.load(folder.config_file, {}, []).storage or folder.default_storage
     connect(url).dispose()  # says in one line when the database does not answer
-    engine = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else {}
-    pages = wsgi(RDBStorage(url, engine_kwargs=engine), artifact_store=FileSystemArtifactStore(_shelf(folder)))
+    pages = wsgi(optuna_storage(url), artifact_store=FileSystemArtifactStore(_shelf(folder)))
     try:
         return make_server(HOST, port, guard(pages), server_class=_Server, handler_class=_Quiet)
     except OSError as error:

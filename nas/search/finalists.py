@@ -90,7 +90,7 @@ def _measure(
             continue
         progress("measuring finalists end to end", 0, len(candidates))
         models = {key: load_export(folder.finalist(key))[0] for key in candidates}
-        found = measure_requests(models, problem.workload, threads=profile.compute.threads or 1)
+        found = measure_requests(models, problem.workload, threads=profile.measuring_threads)
         for key, result in found.items():
             store.add_measurement(folder.study, key, device, result.latency, result.totals_ms)
 

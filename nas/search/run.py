@@ -14,7 +14,7 @@ from nas.config import SearchConfig
 from nas.cost import cost
 from nas.errors import RunError
 from nas.execution import Executor, executor
-from nas.latency.cache import ensure_blocks
+from nas.latency.cache import device_timings
 from nas.latency.measure import canary_at, context_here
 from nas.quality.prior import prior
 from nas.quality.score import DEFAULT
@@ -54,7 +54,6 @@ class Session:
     archive: Archive
     listener: Listener
     allowed: dict[str, Candidate] = field(default_factory=dict)
-    gated_out: int = 0
 
 
 def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
@@ -104,19 +103,12 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
             f"go on with it there, or start a new search here"
         )
     fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
-    cache = Store.user_cache()
-    try:
-        for device, profile in problem.profiles.items():
-            context = context_here(device, profile.compute.threads or 1)
-            problem.timings[device] = ensure_blocks(
-                problem.blocks(fitting), cache, context,
-                last_level_cache_mib=profile.memory.last_level_cache_mib.value,
-                progress=lambda done, of: listener.progress("measuring blocks", done, of),
-            )  # fmt: skip
-            known = store.block_timings(context)
-            store.add_block_timings(context, {k: t for k, t in problem.timings[device].items() if k not in known})
-    finally:
-        cache.close()
+    blocks = problem.blocks(fitting)
+    for device, profile in problem.profiles.items():
+        timings = device_timings(profile, blocks, lambda done, of: listener.progress("measuring blocks", done, of))
+        known = store.block_timings(context_here(profile))
+        store.add_block_timings(context_here(profile), {k: t for k, t in timings.items() if k not in known})
+        problem.timings[device] = timings
     problem.resolve_constraints()
     allowed = feasible(problem, fitting)
     archive = Archive(problem, config.storage or folder.default_storage, folder.study)
@@ -129,7 +121,7 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
         f"time         about {in_words(trials_s)} for trials and {in_words(finalists_s)} for finalists (rough estimate)"
     )
     store.set_meta(f"gated:{folder.study}", str(out))
-    return Session(config, folder, problem, store, archive, listener, {c.key: c for c in allowed}, out)
+    return Session(config, folder, problem, store, archive, listener, {c.key: c for c in allowed})
 
 
 def _trials(session: Session) -> None:
@@ -167,13 +159,13 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
     """The next candidate worth building; draws that the gate rules out are told to the sampler and never built."""
     if queue:
         return proposer.start(queue.pop(0))
-    while not set(session.allowed) <= proposer.seen:
+    while not session.allowed.keys() <= proposer.seen:
         candidate = proposer.propose()
         if candidate is None or candidate.key in session.allowed:
             return candidate
-        metrics = session.problem.metrics(candidate)
-        proposer.tell(candidate, session.problem.objective_values(metrics), session.problem.violations(metrics))
-        _keep(session, _record(session, candidate, Outcome(candidate.key, {}, 0.0)))
+        evaluation = _record(session, candidate, Outcome(candidate.key, {}, 0.0))
+        _tell(session, proposer, candidate, evaluation)
+        _keep(session, evaluation)
     session.listener.say("every feasible candidate has been evaluated")
     return None
 
@@ -181,11 +173,7 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
 def _finish(session: Session, proposer: Proposer, task: Task, outcome: Outcome, done: int) -> None:
     evaluation = _record(session, task.candidate, outcome)
     _keep(session, evaluation)
-    if outcome.error is None:
-        metrics = session.problem.metrics(task.candidate)
-        proposer.tell(task.candidate, session.problem.objective_values(metrics), evaluation.violations)
-    else:
-        proposer.tell_failed(task.candidate)
+    _tell(session, proposer, task.candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
     if done % PUBLISH_EVERY == 0:
         _publish(session)
@@ -236,12 +224,17 @@ def _replay(session: Session, proposer: Proposer) -> int:
             session.archive.add(evaluation)
         proposer.start(candidate)
         done += evaluation.status != "infeasible"
-        if evaluation.status == "failed":
-            proposer.tell_failed(candidate)
-        else:
-            metrics = session.problem.metrics(candidate)
-            proposer.tell(candidate, session.problem.objective_values(metrics), evaluation.violations)
+        _tell(session, proposer, candidate, evaluation)
     return done
+
+
+def _tell(session: Session, proposer: Proposer, candidate: Candidate, evaluation: Evaluation) -> None:
+    """What the sampler learns of an evaluation, new or stored."""
+    if evaluation.status == "failed":
+        proposer.tell_failed(candidate)
+    else:
+        values = session.problem.objective_values(session.problem.metrics(candidate))
+        proposer.tell(candidate, values, evaluation.violations)
 
 
 def _publish(session: Session) -> None:

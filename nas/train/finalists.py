@@ -28,8 +28,7 @@ def train_finalist(
     """The trained model lies in `folder` (reload with nas.export.load_export); its record beside it."""
     result = folder / RESULT_FILE
     if result.is_file():
-        fields = json.loads(result.read_text(encoding="utf-8"))
-        return Training(**{**fields, "losses": [tuple(point) for point in fields["losses"]]})
+        return Training.from_dict(json.loads(result.read_text(encoding="utf-8")))
     start = time.monotonic()
     model, processor = build(candidate, seed=recipe.seed), Processor.of(candidate)
     features = {
