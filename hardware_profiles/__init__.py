@@ -50,11 +50,11 @@ def load(name_or_path: str) -> HardwareProfile:
 
 def dump(profile: HardwareProfile) -> str:
     """The profile as YAML that `load` reads back."""
-    return yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(profile.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
 def _describe(error: ValidationError) -> str:
-    known = _keys(HardwareProfile.model_json_schema())
+    known = _keys(HardwareProfile.model_json_schema(by_alias=True))
     lines = []
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])

@@ -22,6 +22,11 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def names_of_this_machine(unit: str) -> list[str]:
+    """Names that a profile's `match` is searched in: of the processor, or of the GPUs."""
+    return [processor_name()] if unit == "cpu" else []
+
+
 def last_level_cache_mib() -> float | None:
     """Size of the largest cache that the first core sees; None where the system does not say."""
     sizes = [file.read_text(encoding="utf-8").strip() for file in CACHE_FOLDER.glob("index*/size")]
@@ -43,7 +48,7 @@ def detect() -> HardwareProfile:
             "identity": {
                 "vendor": name.split()[0],
                 "model": name,
-                "device_class": "laptop" if getattr(psutil, "sensors_battery", lambda: None)() else "workstation",
+                "class": "laptop" if getattr(psutil, "sensors_battery", lambda: None)() else "workstation",
                 "unit": "cpu",
                 "match": {"machine": platform.machine(), "name_regex": f"^{re.escape(name)}$"},
             },
@@ -51,8 +56,13 @@ def detect() -> HardwareProfile:
             "memory": {
                 "capacity_gib": {"value": round(gib, 2), "source": "psutil", "kind": "measured"},
                 "usable_gib": {"value": round(gib * 0.8, 2), "source": "80 % of capacity", "kind": "assumed"},
-                "bandwidth_gb_per_s": None,
-                "last_level_cache_mib": {"value": last_level_cache_mib(), "source": "sysfs", "kind": "measured"},
+                "levels": [
+                    {
+                        "name": "last-level-cache",
+                        "size_mib": {"value": last_level_cache_mib(), "source": "sysfs", "kind": "measured"},
+                    },
+                    {"name": "dram"},
+                ],
             },
             "runtimes": [{"name": "torch-eager", "dtypes": ["fp32"]}],
         }

@@ -36,7 +36,7 @@ def test_an_unknown_device_names_the_near_miss() -> None:
     ("old", "new", "message"),
     [
         ("capacity_gib:", "capacity_gb:", "did you mean 'capacity_gib'"),
-        ("{value: 24,", "{value: -24,", "greater than 0"),
+        ("value: 24\n", "value: -24\n", "greater than 0"),
         ("unit: gpu", "unit: tpu", "'cpu', 'gpu' or 'npu'"),
     ],
 )

@@ -78,7 +78,7 @@ def device_timings(
             blocks,
             store,
             context_here(profile),
-            last_level_cache_mib=profile.memory.last_level_cache_mib.value,
+            last_level_cache_mib=profile.memory.last_level_cache_mib,
             progress=progress,
         )
     finally:

@@ -62,9 +62,9 @@ def estimate(candidate: Candidate, workload: Workload, profile: HardwareProfile)
     """
     figure = profile.compute.peak_tflops.get("fp32")
     peak = None if figure is None else figure.value
-    bandwidth = profile.memory.bandwidth_gb_per_s.value
+    bandwidth = profile.memory.bandwidth_gbps.value
     if peak is None or bandwidth is None:
-        lacks = "memory.bandwidth_gb_per_s" if bandwidth is None else "compute.peak_tflops.fp32"
+        lacks = "bandwidth_gbps of the outermost of memory.levels" if bandwidth is None else "compute.peak_tflops.fp32"
         raise ProfileError(
             f"device {profile.id!r} cannot be estimated: {lacks} is null; give it a value in a YAML of your own"
         )
