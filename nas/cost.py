@@ -22,47 +22,49 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     grid_tokens = spec.tokens(candidate.resolution)
     tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
     images = workload.images * workload.batch
-    projector_params, projector_flops = _projector(candidate, spec, lm.hidden, grid_tokens, tokens)
+    projector_params, projector_flops = connector_cost(
+        candidate.projector, candidate.compression, candidate.compression_factor, spec, lm.hidden, candidate.resolution
+    )
     prompt = workload.images * tokens + workload.prompt_tokens
     context = prompt + workload.new_tokens
     embedding = lm.vocab * lm.hidden * (1 if lm.tied_embeddings else 2)
     encoder_params = spec.params + spec.position_params(candidate.resolution)
-    body = candidate.lm_depth * _layer_params(lm) + lm.hidden
+    body = candidate.lm_depth * decoder_layer_params(lm) + lm.hidden
     params = encoder_params + projector_params + body + embedding
     return Cost(
         encoder_params=encoder_params,
         projector_params=projector_params,
         lm_body_params=body,
         embedding_params=embedding,
-        vision_flops=images * _vision_flops(spec, candidate.resolution),
+        vision_flops=images * vision_flops(spec, candidate.resolution),
         projector_flops=images * projector_flops,
-        prefill_flops=workload.batch * _lm_flops(lm, candidate.lm_depth, prompt, prompt),
-        decode_flops=workload.batch * _lm_flops(lm, candidate.lm_depth, 1, context),
+        prefill_flops=workload.batch * decoder_flops(lm, candidate.lm_depth, prompt, prompt),
+        decode_flops=workload.batch * decoder_flops(lm, candidate.lm_depth, 1, context),
         grid_tokens=workload.images * grid_tokens,
         visual_tokens=workload.images * tokens,
         weight_bytes=params * DTYPE_BYTES,
         kv_bytes=workload.batch * 2 * candidate.lm_depth * lm.kv_heads * lm.head_dim * context * DTYPE_BYTES,
         activation_bytes=max(
-            images * _vision_activation_bytes(spec, candidate.resolution),
+            images * vision_activation_bytes(spec, candidate.resolution),
             workload.batch * (prompt * (2 * lm.hidden + 3 * lm.ffn) + lm.vocab) * DTYPE_BYTES,
         ),
     )
 
 
-def _layer_params(lm: LanguageModelSpec) -> int:
+def decoder_layer_params(lm: LanguageModelSpec) -> int:
     """One decoder layer: attention with grouped keys and values, gated FFN, two norms."""
     attention = 2 * lm.hidden * lm.head_dim * (lm.heads + lm.kv_heads)
     return attention + 3 * lm.hidden * lm.ffn + 2 * lm.hidden
 
 
-def _lm_flops(lm: LanguageModelSpec, depth: int, tokens: int, context: int) -> int:
+def decoder_flops(lm: LanguageModelSpec, depth: int, tokens: int, context: int) -> int:
     """`tokens` new positions that attend to `context`; the vocabulary is read at the last position only."""
-    matrices = 2 * tokens * (_layer_params(lm) - 2 * lm.hidden)
+    matrices = 2 * tokens * (decoder_layer_params(lm) - 2 * lm.hidden)
     attention = 4 * tokens * context * lm.heads * lm.head_dim
     return depth * (matrices + attention) + 2 * lm.hidden * lm.vocab
 
 
-def _vision_flops(spec: EncoderSpec, resolution: int) -> int:
+def vision_flops(spec: EncoderSpec, resolution: int) -> int:
     """A ViT by its blocks; a CNN by its FLOPs per pixel (every stride divides the resolution)."""
     if spec.flops_per_pixel is not None:
         return round(spec.flops_per_pixel * resolution * resolution)
@@ -73,7 +75,7 @@ def _vision_flops(spec: EncoderSpec, resolution: int) -> int:
     return 2 * patches * 3 * spec.stride**2 * spec.width + spec.layers * block
 
 
-def _vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:
+def vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:
     if spec.activation_bytes_per_pixel is not None:
         return round(spec.activation_bytes_per_pixel * resolution * resolution)
     assert spec.ffn is not None
@@ -81,17 +83,20 @@ def _vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:
     return tokens * (2 * spec.width + spec.ffn) * DTYPE_BYTES
 
 
-def _projector(candidate: Candidate, spec: EncoderSpec, hidden: int, grid_tokens: int, tokens: int) -> tuple[int, int]:
+def connector_cost(
+    projector: str, compression: str, factor: int, spec: EncoderSpec, hidden: int, resolution: int
+) -> tuple[int, int]:
     """(parameters, FLOPs of one image) of compression and projector."""
-    width = spec.width * (candidate.compression_factor if candidate.compression == "pixel-shuffle" else 1)
+    grid_tokens, tokens = spec.tokens(resolution), spec.tokens(resolution, factor)
+    width = spec.width * (factor if compression == "pixel-shuffle" else 1)
     first, second = width * hidden, hidden * hidden
-    if candidate.projector == "linear":
+    if projector == "linear":
         return first + hidden, 2 * tokens * first
     mlp_params = first + second + 2 * hidden
-    if candidate.projector == "mlp":
+    if projector == "mlp":
         return mlp_params, 2 * tokens * (first + second)
-    if candidate.projector == "pixel-shuffle":
+    if projector == "pixel-shuffle":
         return mlp_params + 2 * width, 2 * tokens * (first + second)
-    if candidate.projector == "ldp-v2":
+    if projector == "ldp-v2":
         return mlp_params + 10 * hidden, 2 * grid_tokens * (first + second) + 2 * tokens * 9 * hidden
-    raise KeyError(candidate.projector)
+    raise KeyError(projector)

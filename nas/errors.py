@@ -6,7 +6,8 @@
     |   |-- UnknownNameError     no such space, device, workload, component, proxy ... (names the near miss)
     |   |-- MissingPackageError  an optional package is not installed
     |   |-- StorageError         a database or folder cannot be reached or written
-    |   `-- RunError             a run folder or study is missing, locked or does not match
+    |   |-- RunError             a run folder or study is missing, locked or does not match
+    |   `-- RunnerError          a device cannot be reached, or stopped before it was done
     |-- NothingFeasibleError     exit 3: no candidate meets the constraints
     `-- EvaluationError          one candidate failed; the search goes on
         `-- NotMeasuredError     a latency that was needed has not been measured
@@ -48,6 +49,10 @@ class StorageError(UserError):
 
 class RunError(UserError):
     """A run folder or study is missing, locked, or does not match."""
+
+
+class RunnerError(UserError):
+    """A device cannot be reached, or stopped before it was done."""
 
 
 class NothingFeasibleError(NasError):

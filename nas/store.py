@@ -27,6 +27,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from nas.cache_folder import cache_folder
 from nas.errors import MissingPackageError, StorageError
 from nas.latency.blocks import BlockTiming, MeasurementContext
+from nas.latency.request import block_timing
 from nas.records import Cost, Evaluation, Latency, ProxyScore, Quality, Training
 
 if TYPE_CHECKING:
@@ -170,8 +171,7 @@ class Store:
         query = select(BLOCKS.c.block, BLOCKS.c.record).where(BLOCKS.c.context == context.key).order_by(BLOCKS.c.id)
         with self.engine.connect() as connection:
             rows = connection.execute(query).all()
-        parsed = ((block, json.loads(record)) for block, record in rows)
-        return {block: BlockTiming(**{**row, "samples_ms": tuple(row["samples_ms"])}) for block, row in parsed}
+        return {block: block_timing(json.loads(record)) for block, record in rows}
 
     def add_block_timings(self, context: MeasurementContext, timings: Mapping[str, BlockTiming]) -> None:
         rows = [

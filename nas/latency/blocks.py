@@ -2,7 +2,8 @@
 
 A block is the smallest thing that is timed: preprocessing at a resolution, a whole encoder, one projector with its
 compression, one decoder layer, and the decoder without layers (shell). Depth is a factor, never a new measurement.
-Decoder blocks are measured on a grid of lengths; other lengths are interpolated.
+A runtime that compiles whole graphs has no layers to time: there the decoder is timed at two depths, and their
+difference is the layer. Decoder blocks are measured on a grid of lengths; other lengths are interpolated.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from search_spaces import Candidate
 from search_spaces.catalogue import encoder
 
 BlockKind = Literal[
-    "preprocess", "vision", "projector", "shell_prefill", "layer_prefill", "shell_decode", "layer_decode"
-]
-# Lengths at which decoder blocks are measured; the next power-like step keeps linear interpolation within a few %.
-LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
-DECODE_LENGTHS = (16, 64, 256, 1024, 4096)
+    "preprocess", "vision", "projector",
+    "shell_prefill", "layer_prefill", "shell_decode", "layer_decode",
+    "decoder_prefill", "decoder_decode",
+]  # fmt: skip
+# Lengths at which decoder blocks are measured: prefill lengths, and contexts of a decode step. The shell is nearly a
+# line in the prompt's length; attention over the cache is one in the context.
+PREFILL_LENGTHS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+SHELL_LENGTHS = (16, 256, 4096, 8192)
+CONTEXTS = (16, 256, 1024, 4096, 8192)
+DEPTHS = (2, 14)  # of whole decoders; a layer is a twelfth of their difference
+WHOLE_DECODER = frozenset({"onnxruntime", "openvino"})  # runtimes that compile the decoder as one graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class BlockSpec:
     compression_factor: int = 1
     lm: str = ""
     length: int = 0  # tokens of a prefill, or the context of a decode step
+    depth: int = 0  # layers of a whole decoder
 
     @property
     def key(self) -> str:
@@ -46,7 +54,7 @@ class BlockSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        parts = [self.encoder, self.resolution, self.projector, self.compression, self.lm, self.length]
+        parts = [self.encoder, self.resolution, self.projector, self.compression, self.lm, self.length, self.depth]
         return " ".join([self.kind, *(str(part) for part in parts if part)])
 
 
@@ -74,34 +82,70 @@ class BlockTiming:
     canary_ms: float
     measured_at: str
     noisy: bool  # 25th percentile more than 8 % above the minimum
+    switches: int = 0  # times that the system took the processor away while the samples were taken
+    scale: float = 1.0  # takes a timing of this session to the quietest session of the device
+    modelled: float | None = None  # relative error to expect, where the timing was not measured but fitted to others
 
     @property
     def value_ms(self) -> float:
         """The minimum: noise on a shared machine is one-sided."""
-        return min(self.samples_ms)
+        return self.scale * min(self.samples_ms)
 
     @property
     def median_ms(self) -> float:
-        return sorted(self.samples_ms)[len(self.samples_ms) // 2]
+        return self.scale * sorted(self.samples_ms)[len(self.samples_ms) // 2]
+
+    @property
+    def contended(self) -> bool:
+        """Other work ran at the same time: a label, never a reason to drop a sample."""
+        return self.noisy or self.switches > 3 * len(self.samples_ms)
 
 
-def needed(candidate: Candidate, workload: Workload) -> list[BlockSpec]:
+def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager") -> list[BlockSpec]:
     """The blocks that `compose` reads for this candidate."""
-    batch = workload.batch
-    images = workload.images * batch
-    first = [preprocess_block(candidate, images), vision_block(candidate, images), projector_block(candidate, images)]
+    images = workload.images * workload.batch
     prompt, context = lengths(candidate, workload)
-    prefill = [
-        BlockSpec(kind, batch, lm=candidate.lm, length=length)
-        for length in bracket(prompt, LENGTHS)
-        for kind in ("shell_prefill", "layer_prefill")
+    first = [preprocess_block(candidate, images), vision_block(candidate, images), projector_block(candidate, images)]
+    batch, lm = workload.batch, candidate.lm
+    return first + [
+        block
+        for phase, length in (("prefill", prompt), ("decode", context))
+        for part in decoder_parts(phase, runtime)
+        for block in part.blocks(batch, lm, length)
     ]
-    decode = [
-        BlockSpec(kind, batch, lm=candidate.lm, length=length)
-        for length in bracket(context, DECODE_LENGTHS)
-        for kind in ("shell_decode", "layer_decode")
-    ]
-    return first + prefill + decode
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderPart:
+    """A part of the decoder's time: the block that is timed, its grid of lengths, and how its share follows from depth.
+
+    A decoder of depth D takes the sum over its parts of (constant + slope x D) x the block's time.
+    """
+
+    kind: BlockKind
+    grid: tuple[int, ...]
+    constant: float
+    slope: float
+    depth: int = 0
+
+    def blocks(self, batch: int, lm: str, length: int) -> list[BlockSpec]:
+        """At the one or two lengths of the grid that enclose `length`."""
+        return [BlockSpec(self.kind, batch, lm=lm, length=point, depth=self.depth) for point in bracket(length, self.grid)]
+
+
+def decoder_parts(phase: str, runtime: str) -> tuple[DecoderPart, ...]:
+    """Shell and layer, or two whole decoders: t(D) = t(a) + (t(b) - t(a)) (D - a) / (b - a)."""
+    if runtime in WHOLE_DECODER:
+        low, high = DEPTHS
+        kind: BlockKind = "decoder_prefill" if phase == "prefill" else "decoder_decode"
+        grid, step = PREFILL_LENGTHS if phase == "prefill" else CONTEXTS, high - low
+        return (
+            DecoderPart(kind, grid, 1 + low / step, -1 / step, low),
+            DecoderPart(kind, grid, -low / step, 1 / step, high),
+        )
+    if phase == "prefill":
+        return DecoderPart("shell_prefill", SHELL_LENGTHS, 1, 0), DecoderPart("layer_prefill", PREFILL_LENGTHS, 0, 1)
+    return DecoderPart("shell_decode", (1,), 1, 0), DecoderPart("layer_decode", CONTEXTS, 0, 1)
 
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:
@@ -127,7 +171,12 @@ def projector_block(candidate: Candidate, batch: int) -> BlockSpec:
 
 
 def bracket(length: int, grid: tuple[int, ...]) -> tuple[int, ...]:
-    """The one or two grid lengths around a length. Raises: ValueError beyond the grid."""
+    """The one or two grid lengths around a length; a grid of one point serves every length.
+
+    Raises: ValueError beyond the grid.
+    """
+    if len(grid) == 1:
+        return grid
     if length > grid[-1]:
         raise ValueError(f"a sequence must be at most {grid[-1]} tokens long to be measured, but is {length}")
     place = bisect_left(grid, length)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
-from hardware_profiles import HardwareProfile
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 
 CONTENDED = 2.0  # a median this far above the minimum: the minimum itself may not be clean
 CANARY_TOLERANCE = 0.25  # timings of a session that was slower than now by more are measured again
+
+Progress = Callable[[int, int], None]
+Measure = Callable[[list[BlockSpec], Callable[[dict[str, BlockTiming]], None]], None]
 
 
 class TimingStore(Protocol):
@@ -33,53 +36,37 @@ def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, B
     }
 
 
+def quiet(timings: Mapping[str, BlockTiming]) -> dict[str, BlockTiming]:
+    """All timings as they would have been in the quietest of their sessions, by the sessions' canaries."""
+    if not timings:
+        return {}
+    best = min(timing.canary_ms for timing in timings.values())
+    return {key: replace(timing, scale=best / timing.canary_ms) for key, timing in timings.items()}
+
+
 def ensure_blocks(
     blocks: Iterable[BlockSpec],
     store: TimingStore,
     context: MeasurementContext,
-    *,
-    last_level_cache_mib: float | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    canary: Callable[[int], float] | None = None,
+    measure: Measure,
+    canary: Callable[[], float],
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, BlockTiming]:
-    """Timings of all blocks by key; only what the store lacks is measured, then stored.
+    """Timings of all blocks by key; only what the store lacks is measured, and stored group by group.
 
-    `canary` tells the machine's speed now from the number of threads; None = run it.
+    `canary` tells the device's speed now, in ms.
     """
-    from nas.latency.measure import canary_at, measure_blocks
-
     wanted = {block.key: block for block in blocks}
     stored = store.block_timings(context)
     found = {key: stored[key] for key in wanted if key in stored}
-    known = comparable(found, (canary or canary_at)(context.threads)) if found else {}
-    missing: Sequence[BlockSpec] = [block for key, block in wanted.items() if key not in known]
-    if missing:
-        measured = measure_blocks(
-            missing, threads=context.threads, last_level_cache_mib=last_level_cache_mib, progress=progress
-        )
-        fresh = {block.key: timing for block, timing in zip(missing, measured, strict=True)}
+    known = comparable(found, canary()) if found else {}
+    missing = [block for key, block in wanted.items() if key not in known]
+
+    def keep(fresh: dict[str, BlockTiming]) -> None:
         store.add_block_timings(context, fresh)
-        known |= fresh
+        known.update(fresh)
+        progress(len(known) - len(wanted) + len(missing), len(missing))
+
+    if missing:
+        measure(missing, keep)
     return known
-
-
-def device_timings(
-    profile: HardwareProfile,
-    blocks: Iterable[BlockSpec],
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, BlockTiming]:
-    """Timings of the blocks on this machine, from the user's cache where a comparable session left them there."""
-    from nas.latency.measure import context_here
-    from nas.store import Store
-
-    store = Store.user_cache()
-    try:
-        return ensure_blocks(
-            blocks,
-            store,
-            context_here(profile),
-            last_level_cache_mib=profile.memory.last_level_cache_mib,
-            progress=progress,
-        )
-    finally:
-        store.close()

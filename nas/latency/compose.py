@@ -6,11 +6,8 @@ from collections.abc import Mapping
 
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import (
-    DECODE_LENGTHS,
-    LENGTHS,
-    BlockSpec,
     BlockTiming,
-    bracket,
+    decoder_parts,
     interpolate,
     lengths,
     needed,
@@ -27,37 +24,42 @@ from search_spaces import Candidate
 MODEL_ERROR = 0.10
 
 
-def compose(candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming]) -> Latency:
-    """Shell plus depth x layer for the decoder, whole blocks for the rest.
+def compose(
+    candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming], runtime: str = "torch-eager"
+) -> Latency:
+    """The decoder by its parts and depth, whole blocks for the rest.
 
     The upper bound also holds the blocks' own noise (median over minimum). Raises: NotMeasuredError.
     """
-    missing = [str(block) for block in needed(candidate, workload) if block.key not in timings]
+    missing = [str(block) for block in needed(candidate, workload, runtime) if block.key not in timings]
     if missing:
         raise NotMeasuredError(f"{candidate}: not measured yet: {', '.join(missing)}; run `nas devices calibrate`")
     images = workload.images * workload.batch
     prompt, context = lengths(candidate, workload)
+    projector = timings[projector_block(candidate, images).key]
 
-    def decoder(phase: str, length: int, grid: tuple[int, ...], view: str) -> float:
-        at = {}
-        for point in bracket(length, grid):
-            shell = timings[BlockSpec(f"shell_{phase}", workload.batch, lm=candidate.lm, length=point).key]  # type: ignore[arg-type]
-            layer = timings[BlockSpec(f"layer_{phase}", workload.batch, lm=candidate.lm, length=point).key]  # type: ignore[arg-type]
-            at[point] = getattr(shell, view) + candidate.lm_depth * getattr(layer, view)
-        return interpolate(length, at)
+    def decoder(phase: str, length: int, view: str) -> float:
+        total = 0.0
+        for part in decoder_parts(phase, runtime):
+            blocks = part.blocks(workload.batch, candidate.lm, length)
+            at = {block.length: getattr(timings[block.key], view) for block in blocks}
+            total += (part.constant + part.slope * candidate.lm_depth) * interpolate(length, at)
+        return total
 
     def parts(view: str) -> dict[str, float]:
         return {
             "preprocess_ms": getattr(timings[preprocess_block(candidate, images).key], view),
             "vision_ms": getattr(timings[vision_block(candidate, images).key], view),
-            "projector_ms": getattr(timings[projector_block(candidate, images).key], view),
-            "prefill_ms": decoder("prefill", prompt, LENGTHS, view),
-            "tpot_ms": decoder("decode", context, DECODE_LENGTHS, view),
+            "projector_ms": getattr(projector, view),
+            "prefill_ms": decoder("prefill", prompt, view),
+            "tpot_ms": decoder("decode", context, view),
         }
 
     def total(values: dict[str, float]) -> float:
         return sum(values.values()) + (workload.new_tokens - 2) * values["tpot_ms"]
 
     best, typical = parts("value_ms"), parts("median_ms")
-    low, high = total(best) * (1 - MODEL_ERROR), max(total(typical), total(best)) * (1 + MODEL_ERROR)
+    fitted = (projector.modelled or 0.0) * best["projector_ms"]
+    low = total(best) * (1 - MODEL_ERROR) - fitted
+    high = max(total(typical), total(best)) * (1 + MODEL_ERROR) + fitted
     return Latency(**best, new_tokens=workload.new_tokens, label="composed", low_ms=low, high_ms=high)

@@ -5,98 +5,138 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
-from transformers import DynamicCache
+from torch import Tensor
 
-from nas.latency.jobs import PHOTO_SIZE
-from nas.model import MultimodalLM
+from nas.latency.backends import Stages, backend
+from nas.latency.blocks import MeasurementContext
+from nas.latency.jobs import photo
+from nas.latency.measure import canary_ms
+from nas.latency.memory import PeakMemory, measure_memory
+from nas.latency.request import ROUNDS, EndToEnd
+from nas.model import build
 from nas.model.processor import preprocess
 from nas.records import Latency
 from nas.workload import Workload
+from search_spaces import Candidate
+from search_spaces.catalogue import encoder, language_model
 
 Clock = Callable[[], float]
 PARTS = ("preprocess_ms", "vision_ms", "projector_ms", "prefill_ms", "tpot_ms")
-ROUNDS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class EndToEnd:
-    """A measured latency and the total of every round, in ms."""
-
-    latency: Latency
-    totals_ms: tuple[float, ...]
 
 
 def measure_requests(
-    models: Mapping[str, MultimodalLM],
+    candidates: Mapping[str, Candidate],
     workload: Workload,
+    context: MeasurementContext,
     *,
-    threads: int,
+    last_level_cache_mib: float | None = None,
     rounds: int = ROUNDS,
+    sustained_s: float = 0,
     clock: Clock = time.perf_counter,
     seed: int = 0,
 ) -> dict[str, EndToEnd]:
-    """Every model once a round, in random order, so that drift of the machine hits all alike.
+    """Every candidate once a round, in random order, so that drift of the machine hits all alike.
 
-    Parts are minima over the rounds (the estimator of composed latencies); the interval reaches from their sum to the
-    90th percentile of whole rounds.
+    Weights are random: speed does not depend on their values. Parts are minima over the rounds (the estimator of
+    composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    samples: dict[str, list[tuple[float, ...]]] = {key: [] for key in models}
-    order, generator = list(models), random.Random(seed)
+    torch.set_num_threads(context.threads)
+    cache_bytes = (last_level_cache_mib or 32.0) * 2**20
+    runtime = backend(context.runtime, context.dtype, last_level_cache_bytes=cache_bytes, threads=context.threads)
+    requests: dict[str, Request] = {}
+    memory: dict[str, PeakMemory | None] = {}
     try:
         with torch.inference_mode():
-            for turn in range(rounds + 1):
-                generator.shuffle(order)
-                for key in order:
-                    parts = time_request(models[key], workload, clock)
-                    if turn:  # the first round is the warm-up
-                        samples[key].append(parts)
+            for key, candidate in candidates.items():
+
+                def load(candidate: Candidate = candidate) -> Request:
+                    return Request(candidate, workload, runtime.load(build(candidate, weights="random", seed=seed)))
+
+                requests[key], memory[key] = measure_memory(load, lambda request: request.run(clock))
+            samples, canary = _rounds(requests, rounds, clock, random.Random(seed))
+            sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
     finally:
         torch.set_num_threads(before)
-    return {key: _summary(values, workload) for key, values in samples.items()}
+    return {
+        key: _summary(values, workload, canary, memory[key], sustained[key]) for key, values in samples.items()
+    }
 
 
-def time_request(model: MultimodalLM, workload: Workload, clock: Clock) -> tuple[float, ...]:
-    """One request: preprocess, vision, projector, prefill, and the mean decode step, in ms."""
-    from PIL import Image
+class Request:
+    """One candidate in a runtime, and the inputs of one request."""
 
-    spec, lm = model.encoder_spec, model.language_spec
-    batch = workload.batch
-    photos = [Image.effect_noise(PHOTO_SIZE, 64).convert("RGB")] * (workload.images * batch)
-    image_ids = [lm.image_token_id] * (model.visual_tokens * workload.images)
-    text_ids = [lm.vocab - 1] * workload.prompt_tokens
-    ids = torch.tensor([image_ids + text_ids] * batch)
-    marks = [clock()]
-    pixels = preprocess(photos, model.candidate.resolution, list(spec.mean), list(spec.std))
-    marks.append(clock())
-    tokens = model.vision_tokens(pixels)
-    marks.append(clock())
-    visual = model.project_tokens(tokens)
-    marks.append(clock())
-    past = DynamicCache(config=model.language_model.config)
-    embedded = model.embed(ids, visual.reshape(batch, -1, lm.hidden))
-    logits = model.language_model(inputs_embeds=embedded, past_key_values=past, use_cache=True, logits_to_keep=1).logits
-    newest = logits[:, -1:].argmax(-1)
-    marks.append(clock())
-    steps = workload.new_tokens - 1
-    for _ in range(steps):
-        logits = model.language_model(input_ids=newest, past_key_values=past, use_cache=True).logits
-        newest = logits[:, -1:].argmax(-1)
-    marks.append(clock())
-    spans = [1e3 * (after - start) for start, after in pairwise(marks)]
-    return (*spans[:4], spans[4] / max(1, steps))
+    def __init__(self, candidate: Candidate, workload: Workload, stages: Stages) -> None:
+        spec, lm = encoder(candidate.encoder), language_model(candidate.lm)
+        images = spec.tokens(candidate.resolution, candidate.compression_factor) * workload.images
+        self.stages, self.resolution, self.hidden = stages, candidate.resolution, lm.hidden
+        self.mean, self.std = list(spec.mean), list(spec.std)
+        self.batch, self.steps = workload.batch, workload.new_tokens - 1
+        self.photos = [photo()] * (workload.images * workload.batch)
+        self.ids = torch.tensor([[lm.image_token_id] * images + [lm.vocab - 1] * workload.prompt_tokens] * self.batch)
+
+    def run(self, clock: Clock) -> tuple[float, ...]:
+        """Preprocess, vision, projector, prefill, and the mean decode step, in ms."""
+        marks = [clock()]
+
+        def mark(found: Any) -> Any:
+            marks.append(clock())
+            return found
+
+        pixels: Tensor = mark(preprocess(self.photos, self.resolution, self.mean, self.std))
+        tokens = mark(self.stages.vision(pixels))
+        visual: Tensor = mark(self.stages.projector(tokens))
+        newest: Tensor = mark(self.stages.prefill(self.ids, visual.reshape(self.batch, -1, self.hidden)))
+        for _ in range(self.steps):
+            newest = self.stages.step(newest)
+        mark(newest)
+        spans = [1e3 * (after - start) for start, after in pairwise(marks)]
+        return (*spans[:4], spans[4] / max(1, self.steps))
 
 
-def _summary(values: list[tuple[float, ...]], workload: Workload) -> EndToEnd:
+def _rounds(
+    requests: Mapping[str, Request], rounds: int, clock: Clock, generator: random.Random
+) -> tuple[dict[str, list[tuple[float, ...]]], float]:
+    """Parts of every round, and the canary of the busier end."""
+    samples: dict[str, list[tuple[float, ...]]] = {key: [] for key in requests}
+    order = list(requests)
+    canary = canary_ms(clock)
+    for turn in range(rounds + 1):
+        generator.shuffle(order)
+        for key in order:
+            parts = requests[key].run(clock)
+            if turn:  # the first round is the warm-up
+                samples[key].append(parts)
+    return samples, max(canary, canary_ms(clock))
+
+
+def _sustained(request: Request, seconds: float, clock: Clock) -> float | None:
+    """Median total of the second half of `seconds` of requests back to back: what remains when the device is warm."""
+    if seconds <= 0:
+        return None
+    start, totals = clock(), []
+    while clock() - start < seconds:
+        parts = request.run(clock)
+        totals.append(sum(parts[:4]) + request.steps * parts[4])
+    late = sorted(totals[len(totals) // 2 :])
+    return late[len(late) // 2]
+
+
+def _summary(
+    values: list[tuple[float, ...]],
+    workload: Workload,
+    canary: float,
+    memory: PeakMemory | None,
+    sustained: float | None,
+) -> EndToEnd:
     best = {name: min(column) for name, column in zip(PARTS, zip(*values, strict=True), strict=True)}
-    totals = sorted(sum(parts[:4]) + (workload.new_tokens - 1) * parts[4] for parts in values)
-    low = sum(best.values()) + (workload.new_tokens - 2) * best["tpot_ms"]
+    steps = workload.new_tokens - 1
+    totals = sorted(sum(parts[:4]) + steps * parts[4] for parts in values)
+    low = sum(best.values()) + (steps - 1) * best["tpot_ms"]
     high = max(low, totals[int(0.9 * (len(totals) - 1))])
-    return EndToEnd(
-        Latency(**best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high), tuple(totals)
-    )
+    latency = Latency(**best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high)
+    return EndToEnd(latency, tuple(totals), canary, memory, sustained)

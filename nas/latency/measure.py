@@ -10,22 +10,17 @@ from datetime import UTC, datetime
 
 import torch
 
-from hardware_profiles import HardwareProfile
+from nas.latency.backends import Backend, backend
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
-from nas.latency.jobs import Job, JobFactory
+from nas.latency.jobs import Job, nothing
 
 Clock = Callable[[], float]
 LEAST_ROUNDS, MOST_ROUNDS, CALM_ROUNDS, CALM_GAIN = 8, 20, 3, 0.01
-SHORTEST_S = 0.002  # shorter jobs are repeated inside one sample
+SHORTEST_S = 0.01  # shorter jobs are repeated inside one sample, so that a sample is a stretch as a request is one
+MOST_REPEATS, MOST_COLD_REPEATS = 50, 8  # a cold job empties the cache before each of its repeats
 NOISY = 1.08
 CANARY_SIZE, CANARY_SAMPLES = 512, 20
-GROUP = 48  # blocks held in memory at once
-
-
-def context_here(profile: HardwareProfile) -> MeasurementContext:
-    """What timings of this device made by this process are tied to."""
-    version = torch.__version__.split("+")[0]
-    return MeasurementContext(profile.id, "torch-eager", version, "fp32", profile.measuring_threads)
+GROUP = 24  # blocks held in memory at once; what is lost at most when a measurement is killed
 
 
 def canary_ms(clock: Clock = time.perf_counter) -> float:
@@ -46,51 +41,72 @@ def canary_at(threads: int) -> float:
 
 def measure_blocks(
     blocks: Sequence[BlockSpec],
+    context: MeasurementContext,
     *,
-    threads: int,
     last_level_cache_mib: float | None = None,
     clock: Clock = time.perf_counter,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[BlockTiming]:
-    """Timings of the blocks, in their order. `progress` hears of (blocks done, blocks in all)."""
+    keep: Callable[[dict[str, BlockTiming]], None],
+) -> None:
+    """Hands the timings of each finished group, by block key, to `keep`."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    factory = JobFactory((last_level_cache_mib or 32.0) * 2**20)
-    samples: dict[str, list[float]] = {}
+    torch.set_num_threads(context.threads)
+    cache_bytes = (last_level_cache_mib or 32.0) * 2**20
+    runtime = backend(context.runtime, context.dtype, last_level_cache_bytes=cache_bytes, threads=context.threads)
     try:
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            canary: dict[str, float] = {}
-            earlier = canary_ms(clock)
             for start in range(0, len(blocks), GROUP):
-                jobs = [factory.job(block) for block in blocks[start : start + GROUP]]
-                samples |= run_rounds(jobs, clock, random.Random(seed + start))
-                later = canary_ms(clock)
-                canary |= {job.block.key: max(earlier, later) for job in jobs}  # the busier end of the group
-                earlier = later
-                progress(min(start + GROUP, len(blocks)), len(blocks))
+                keep(_measure_group(blocks[start : start + GROUP], runtime, clock, random.Random(seed + start)))
     finally:
         torch.set_num_threads(before)
+
+
+def _measure_group(
+    blocks: Sequence[BlockSpec], runtime: Backend, clock: Clock, generator: random.Random
+) -> dict[str, BlockTiming]:
+    jobs = [runtime.job(block) for block in blocks]
+    before = canary_ms(clock)
+    samples, switches = run_rounds(jobs, clock, generator)
+    canary = max(before, canary_ms(clock))  # the busier end of the group
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return [_timing(block, samples[block.key], canary[block.key], now) for block in blocks]
+    return {
+        job.block.key: _timing(job.block, samples[job.block.key], canary, now, switches[job.block.key]) for job in jobs
+    }
 
 
-def run_rounds(jobs: Sequence[Job], clock: Clock, generator: random.Random) -> dict[str, list[float]]:
-    """Samples in ms by block key. A job leaves the rounds when its minimum has been calm for three of them."""
+def run_rounds(
+    jobs: Sequence[Job], clock: Clock, generator: random.Random
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """(samples in ms, involuntary context switches) by block key.
+
+    A job leaves the rounds when its minimum has been calm for three of them.
+    """
     repeats = {job.block.key: _warm_up(job, clock) for job in jobs}
     samples: dict[str, list[float]] = {job.block.key: [] for job in jobs}
+    switches = dict.fromkeys(samples, 0)
     active = list(jobs)
     for _ in range(MOST_ROUNDS):
         generator.shuffle(active)
         for job in active:
             job.run()  # re-warm: the job before it left its own data in the caches
             job.restore()
+            taken = involuntary_switches()
             samples[job.block.key].append(1e3 * _sample(job, repeats[job.block.key], clock))
+            switches[job.block.key] += involuntary_switches() - taken
         active = [job for job in active if not is_calm(samples[job.block.key])]
         if not active:
             break
-    return samples
+    return samples, switches
+
+
+def involuntary_switches() -> int:
+    """How often the system has taken the processor from this process; 0 where it does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def is_calm(samples: Sequence[float]) -> bool:
@@ -103,14 +119,16 @@ def is_calm(samples: Sequence[float]) -> bool:
 def _warm_up(job: Job, clock: Clock) -> int:
     """Two calls; how often the job is repeated in one sample so that it is not shorter than the clock is good for."""
     for _ in range(2):
-        once = _timed(job.run, clock)
-        job.restore()
-    return max(1, min(50, round(SHORTEST_S / max(once, 1e-6))))
+        once = _sample(job, 1, clock)
+    most = MOST_REPEATS if job.before is nothing else MOST_COLD_REPEATS
+    return max(1, min(most, round(SHORTEST_S / max(once, 1e-6))))
 
 
 def _sample(job: Job, repeats: int, clock: Clock) -> float:
+    """Mean seconds of some repeats; what sets the state up and back is not timed."""
     total = 0.0
     for _ in range(repeats):
+        job.before()
         total += _timed(job.run, clock)
         job.restore()
     return total / repeats
@@ -122,6 +140,6 @@ def _timed(call: Callable[[], object], clock: Clock) -> float:
     return clock() - start
 
 
-def _timing(block: BlockSpec, samples: list[float], canary: float, now: str) -> BlockTiming:
+def _timing(block: BlockSpec, samples: list[float], canary: float, now: str, switches: int) -> BlockTiming:
     quartile = sorted(samples)[len(samples) // 4]
-    return BlockTiming(asdict(block), tuple(samples), canary, now, noisy=quartile > NOISY * min(samples))
+    return BlockTiming(asdict(block), tuple(samples), canary, now, quartile > NOISY * min(samples), switches)

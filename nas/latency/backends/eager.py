@@ -1,0 +1,50 @@
+"""torch in eager mode: the modules as they are."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from transformers import DynamicCache
+
+from nas.latency.blocks import BlockSpec
+from nas.latency.jobs import Job, JobFactory
+from nas.model import MultimodalLM
+
+
+class EagerStages:
+    """The stages of `nas.latency.backends.Stages` on the model itself."""
+
+    def __init__(self, model: MultimodalLM) -> None:
+        self.model = model
+        self.cache: DynamicCache | None = None
+
+    def vision(self, pixels: Tensor) -> Tensor:
+        return self.model.vision_tokens(pixels)
+
+    def projector(self, tokens: Tensor) -> Tensor:
+        return self.model.project_tokens(tokens)
+
+    def prefill(self, ids: Tensor, visual: Tensor) -> Tensor:
+        decoder = self.model.language_model
+        self.cache = DynamicCache(config=decoder.config)
+        embedded = self.model.embed(ids, visual)
+        logits = decoder(inputs_embeds=embedded, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits
+        newest: Tensor = logits[:, -1:].argmax(-1)
+        return newest
+
+    def step(self, newest: Tensor) -> Tensor:
+        logits = self.model.language_model(input_ids=newest, past_key_values=self.cache, use_cache=True).logits
+        following: Tensor = logits[:, -1:].argmax(-1)
+        return following
+
+
+class EagerBackend:
+    """Layers are timed one by one."""
+
+    def __init__(self, last_level_cache_bytes: float) -> None:
+        self.factory = JobFactory(last_level_cache_bytes)
+
+    def job(self, block: BlockSpec) -> Job:
+        return self.factory.job(block)
+
+    def load(self, model: MultimodalLM) -> EagerStages:
+        return EagerStages(model)

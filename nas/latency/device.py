@@ -1,0 +1,106 @@
+"""Device: one profile in one runtime, and where its numbers come from: the cache, this machine, or a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from hardware_profiles import HardwareProfile
+from nas.latency import connectors
+from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
+from nas.latency.cache import Progress, TimingStore, ensure_blocks, quiet
+from nas.latency.context import context_here
+from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
+from nas.latency.runners import Runner, runner_for
+from nas.workload import Workload
+from search_spaces import Candidate
+
+SILENT: Progress = lambda done, total: None  # noqa: E731
+
+
+class Device:
+    """Measures on one device, or reads what was measured. Raises: RunnerError where the device does not answer."""
+
+    def __init__(
+        self,
+        profile: HardwareProfile,
+        store: TimingStore,
+        runtime: str = "torch-eager",
+        dtype: str = "fp32",
+        runner: Runner | None = None,
+    ) -> None:
+        self.profile, self.store, self.runtime, self.dtype = profile, store, runtime, dtype
+        self._runner = runner
+
+    @property
+    def runner(self) -> Runner:
+        if self._runner is None:
+            self._runner = runner_for(self.profile)
+        return self._runner
+
+    @cached_property
+    def context(self) -> MeasurementContext:
+        """What timings are tied to; a device elsewhere is asked for the version of its runtime."""
+        if self.profile.matches_this_machine():
+            return context_here(self.profile, self.runtime, self.dtype)
+        return MeasurementContext(
+            self.profile.id, self.runtime, str(self._state["runtime_version"]), self.dtype,
+            self.profile.measuring_threads,
+        )  # fmt: skip
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        """Versions and canary, as the device tells them when first spoken to."""
+        for message in self.runner.run(Request(self.profile, self.runtime, self.dtype)):
+            if message["kind"] == "environment":
+                return message
+        raise AssertionError("a runner ends with an environment or an error")
+
+    def canary_ms(self) -> float:
+        """How fast the device is just now."""
+        if self.profile.matches_this_machine():
+            from nas.latency.measure import canary_at
+
+            return canary_at(self.profile.measuring_threads)
+        return float(self._state["canary_ms"])
+
+    def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT) -> dict[str, BlockTiming]:
+        """Timings of all blocks by key; of many connectors only a spread sample is measured and the rest is fitted."""
+        wanted = {block.key: block for block in blocks}
+        every = [block for block in wanted.values() if block.kind == "projector"]
+        chosen = {block.key for block in connectors.sample(every)}
+        measured = [block for block in wanted.values() if block.kind != "projector" or block.key in chosen]
+        known = quiet(ensure_blocks(measured, self.store, self.context, self._measure, self.canary_ms, progress))
+        return known | connectors.complete(every, known)
+
+    def known(self, blocks: Iterable[BlockSpec]) -> dict[str, BlockTiming]:
+        """What the cache holds of the blocks, without asking the device."""
+        stored = self.store.block_timings(self.context)
+        found = quiet({block.key: stored[block.key] for block in blocks if block.key in stored})
+        return found | connectors.complete([block for block in blocks if block.kind == "projector"], found)
+
+    def requests(
+        self,
+        candidates: Mapping[str, Candidate],
+        workload: Workload,
+        rounds: int | None = None,
+        sustained_s: float = 0,
+    ) -> dict[str, EndToEnd]:
+        """Every candidate end to end, in paired rounds on the device."""
+        request = Request(
+            self.profile, self.runtime, self.dtype, candidates=candidates, workload=workload,
+            **({} if rounds is None else {"rounds": rounds}), sustained_s=sustained_s,
+        )  # fmt: skip
+        found: dict[str, EndToEnd] = {}
+        for message in self.runner.run(request):
+            if message["kind"] == "requests":
+                found |= {key: end_to_end(fields) for key, fields in message["results"].items()}
+        return found
+
+    def _measure(self, blocks: list[BlockSpec], keep: Callable[[dict[str, BlockTiming]], None]) -> None:
+        request = Request(self.profile, self.runtime, self.dtype, blocks=tuple(blocks))
+        for message in self.runner.run(request):
+            if message["kind"] == "timings":
+                keep({key: block_timing(fields) for key, fields in message["timings"].items()})
+
