@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import out, talk
+
+if TYPE_CHECKING:
+    from nas.latency.calibrate import CompositionCheck
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")]
@@ -81,17 +84,58 @@ def calibrate(
     device: str,
     space: Annotated[str, typer.Option(help="Measure the blocks of this space.")] = "pocket",
     workload: Annotated[str, typer.Option(help="Shipped name or YAML file.")] = "vqa-short",
+    runtime: Annotated[str, typer.Option(help="torch-eager, torch-compile, onnxruntime or openvino.")] = "torch-eager",
+    dtype: Annotated[str, typer.Option(help="fp32, or what the runtime has besides.")] = "fp32",
+    check: Annotated[int, typer.Option(min=0, help="Candidates to run end to end and compare with; 0 = none.")] = 12,
+    json_: Json = False,
 ) -> None:
-    """Measure the blocks that a space needs on this machine; what is cached is not measured again."""
+    """Measure the blocks that a space needs, and how well they compose; what is cached is not measured again."""
     from nas.config import SearchConfig
-    from nas.latency.cache import device_timings
+    from nas.latency import calibrate as calibration
+    from nas.latency.device import Device
+    from nas.latency.runners import runner_for
     from nas.search.problem import define
+    from nas.store import Store
 
-    problem = define(SearchConfig(space=space, devices=[device], workload=workload))
+    problem = define(SearchConfig(space=space, devices=[device], workload=workload, runtime=runtime, dtype=dtype))
     ((identity, profile),) = problem.profiles.items()
-    blocks = problem.blocks(list(problem.space.candidates))
-    timings = device_timings(
-        profile, blocks, lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False)
-    )
-    noisy = sum(timing.noisy for timing in timings.values())
-    print(f"{identity}: {len(timings)} blocks measured (torch-eager, fp32), {noisy} of them noisy")
+    runner_for(profile)
+    candidates = list(problem.space.candidates)
+    store = Store.user_cache()
+    try:
+        asked = Device(profile, store, runtime, dtype)
+        timings = asked.timings(
+            problem.blocks(candidates), lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False)
+        )
+        measured = timings.measured
+        contended = sum(timing.contended for timing in measured.values())
+        head = (
+            f"{identity}, {runtime} {timings.context.version} {dtype}: {len(measured)} blocks measured "
+            f"({contended} while other work ran), {len(timings) - len(measured)} connectors fitted to them"
+        )
+        found = None
+        if check:
+            talk().print(f"running {check} candidates end to end", highlight=False)
+            found = calibration.check_composition(asked, candidates, problem.workload, timings, check)
+    finally:
+        store.close()
+    if json_:
+        print(json.dumps({"blocks": len(measured), **({} if found is None else found.to_dict())}, indent=2))
+        return
+    print(head)
+    if found is not None:
+        _print_check(found)
+
+
+def _print_check(found: CompositionCheck) -> None:
+    from rich.table import Table
+
+    table = Table("composed / measured - 1", "mean |error|", "largest", "bias", "Spearman")
+    for metric, error in found.errors.items():
+        shown = (f"{error.mean:.1%}", f"{error.worst:.1%}", f"{error.bias:+.1%}", f"{error.spearman:.3f}")
+        table.add_row(metric, *shown)
+    out().print(f"{found.candidates} candidates spread over the space, composed and measured end to end:")
+    out().print(table)
+    worst = max(error.worst for error in found.errors.values())
+    if worst > 0.1:
+        out().print(f"composition: weak (largest error {worst:.0%}); calibrate again on a quiet device")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,10 +25,13 @@ def latency(
     workload: Annotated[str, typer.Option(help="Shipped name or YAML file.")] = "vqa-short",
     how: Annotated[
         How,
-        typer.Option(
-            help="composed: from blocks measured here; measured: whole requests; estimated: by the datasheet."
-        ),
+        typer.Option(help="composed: from blocks; measured: whole requests; estimated: without the device."),
     ] = How.composed,
+    runtime: Annotated[str, typer.Option(help="torch-eager, torch-compile, onnxruntime or openvino.")] = "torch-eager",
+    dtype: Annotated[str, typer.Option(help="fp32, or what the runtime has besides.")] = "fp32",
+    sustained: Annotated[
+        float, typer.Option(min=0, help="measured: also the median after this many seconds under load.")
+    ] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
 ) -> None:
     """Latency of one candidate by parts, with its label and interval."""
@@ -37,32 +40,44 @@ def latency(
     import hardware_profiles
     import nas.workload
     import search_spaces
-    from hardware_profiles import ProfileError
+    from nas.latency.backends import check
 
+    check(runtime, dtype)
     design = search_spaces.load_candidate(candidate)
     profile, asked = hardware_profiles.load(device), nas.workload.load(workload)
+    beside: dict[str, Any] = {}
     if how is How.estimated:
         from nas.latency.estimate import estimate
 
         found = estimate(design, asked, profile)
     else:
-        if not profile.matches_this_machine():
-            raise ProfileError(
-                f"device {profile.id!r} is not this machine, so it cannot be measured here; "
-                f"run this on it, or add --how estimated"
-            )
-        from nas.latency.one import composed, measured
+        from nas.latency import one
+        from nas.latency.runners import runner_for
 
-        found = (composed if how is How.composed else measured)(design, asked, profile)
-    document = {"candidate": design.to_dict(), "device": profile.id, "workload": asked.name, **found.to_dict()}
+        runner_for(profile)  # a device that cannot be reached is refused before anything is loaded
+        if how is How.composed:
+            found = one.composed(design, asked, profile, runtime, dtype)
+        else:
+            seen = one.measured(design, asked, profile, runtime, dtype, sustained)
+            found = seen.latency
+            beside = {"sustained_ms": seen.sustained_ms, "canary_ms": seen.canary_ms, "rounds_ms": seen.totals_ms}
+            if seen.memory is not None:
+                beside["memory"] = {
+                    "weights_gib": seen.memory.weights_bytes / 2**30,
+                    "request_gib": seen.memory.request_bytes / 2**30,
+                }
     if json_:
-        print(json.dumps(document, indent=2))
+        document = {"candidate": design.to_dict(), "device": profile.id, "runtime": runtime, "dtype": dtype}
+        print(json.dumps({**document, "workload": asked.name, **found.to_dict(), **beside}, indent=2))
         return
-    out().print(f"{design} on {profile.id}, {asked.name}", markup=False, highlight=False)
+    out().print(f"{design} on {profile.id}, {runtime} {dtype}, {asked.name}", markup=False, highlight=False)
     for name, value in {**found.to_dict()["parts"], "ttft_ms": found.ttft_ms, "tpot_ms": found.tpot_ms}.items():
         out().print(f"  {name:15} {value:10.2f} {found.label}", highlight=False)
-    out().print(
-        f"  latency_ms      {found.latency_ms:10.2f} [{found.low_ms:.2f}, {found.high_ms:.2f}] {found.label}",
-        highlight=False,
-        markup=False,
-    )
+    total = f"{found.latency_ms:10.2f} [{found.low_ms:.2f}, {found.high_ms:.2f}] {found.label}"
+    out().print(f"  latency_ms      {total}", highlight=False, markup=False)
+    if beside.get("sustained_ms") is not None:
+        out().print(
+            f"  sustained_ms    {beside['sustained_ms']:10.2f} measured, after {sustained:g} s", highlight=False
+        )
+    for name, value in beside.get("memory", {}).items():
+        out().print(f"  {name:15} {value:10.3f} measured, resident", highlight=False)

@@ -82,7 +82,7 @@ def profile(
         found = space_profile.profile(loaded, asked)
     else:
         hardware = hardware_profiles.load(device)
-        timings = space_profile.stored_timings(hardware)
+        timings = space_profile.stored_timings(hardware, loaded, asked)
         found = space_profile.profile(loaded, asked, device=hardware.id, timings=timings)
     if as_json:
         _print_json(found.to_dict())

@@ -25,6 +25,8 @@ class SearchConfig(BaseModel):
     space: str = "pocket"
     overrides: dict[str, list[str | int]] = Field(default_factory=dict, description="axes replaced by --set")
     devices: list[str] = Field(default_factory=lambda: ["local"], min_length=1)
+    runtime: str = "torch-eager"
+    dtype: str = "fp32"
     workload: str = "vqa-short"
     objectives: list[str] = Field(default_factory=lambda: ["quality", "latency_ms"], min_length=1)
     constraints: list[str] | None = Field(default=None, description="None = the space's own")

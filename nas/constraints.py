@@ -6,7 +6,7 @@ In place of `baseline`, which is the space's, the file of any other candidate ma
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,6 +88,17 @@ def resolve(constraint: Constraint, figure_of: Callable[[Candidate], float | Non
         return constraint
     figure = figure_of(load_candidate(Path(constraint.of_file)))
     return constraint if figure is None else replace(constraint, bound=constraint.bound / 100 * figure, of_file=None)
+
+
+def for_devices(constraint: Constraint, devices: Sequence[str]) -> list[Constraint]:
+    """With several devices, a bound on a bare latency holds on each of them."""
+    if constraint.metric not in LATENCY_METRICS or constraint.device is not None or len(devices) < 2:
+        return [constraint]
+    name = constraint.metric
+    return [
+        replace(constraint, device=device, text=constraint.text.replace(name, f"{name}@{device}", 1))
+        for device in devices
+    ]
 
 
 def check_metric(metric: str, text: str) -> None:

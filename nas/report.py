@@ -75,7 +75,7 @@ def describe(run: Run) -> dict[str, Any]:
         "devices": problem.devices,
         "workload": config.workload,
         "request": problem.workload.model_dump(include={"images", "prompt_tokens", "new_tokens", "batch"}),
-        "objectives": config.objectives,
+        "objectives": problem.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],
         "limits": checks.limits(run.problem, run.evaluations),
         "search": {

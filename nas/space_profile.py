@@ -95,14 +95,17 @@ def profile(
     )
 
 
-def stored_timings(device: HardwareProfile) -> dict[str, BlockTiming]:
+def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Workload) -> Mapping[str, BlockTiming]:
     """What earlier sessions measured on this device, with the runtime that is installed here."""
-    from nas.latency.measure import context_here
+    from nas.latency.blocks import needed
+    from nas.latency.device import Device
     from nas.store import Store
 
+    every = [space.baseline_candidate, *space.candidates]
+    blocks = {block.key: block for candidate in every for block in needed(candidate, workload)}
     store = Store.user_cache()
     try:
-        return store.block_timings(context_here(device))
+        return Device(device, store).known(list(blocks.values()))
     finally:
         store.close()
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nas.workload
 import search_spaces
-from nas.errors import NotMeasuredError
-from nas.latency.blocks import LENGTHS, BlockTiming, MeasurementContext, bracket, interpolate, needed
-from nas.latency.cache import comparable, ensure_blocks
+from nas.errors import NotMeasuredError, RunnerError
+from nas.latency import connectors
+from nas.latency.blocks import (
+    DEPTHS,
+    PREFILL_LENGTHS,
+    BlockSpec,
+    BlockTiming,
+    MeasurementContext,
+    bracket,
+    interpolate,
+    needed,
+)
+from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
 from nas.latency.measure import canary_at, is_calm, measure_blocks
+from nas.latency.work import block_work
 from nas.store import Store
 
 WORKLOAD = nas.workload.load("vqa-short")
@@ -42,10 +54,10 @@ def test_a_missing_block_is_named_and_never_guessed() -> None:
         compose(SPACE.baseline_candidate, WORKLOAD, {})
 
 
-@pytest.mark.parametrize("length", [1, 8, 9, 100, 4096])
+@pytest.mark.parametrize("length", [1, 8, 9, 100, 8192])
 def test_brackets_enclose_the_length(length: int) -> None:
-    found = bracket(length, LENGTHS)
-    assert found[0] <= max(length, LENGTHS[0]) <= found[-1]
+    found = bracket(length, PREFILL_LENGTHS)
+    assert found[0] <= max(length, PREFILL_LENGTHS[0]) <= found[-1]
 
 
 def test_interpolation_is_exact_on_a_line() -> None:
@@ -58,43 +70,89 @@ def test_rounds_stop_only_when_the_minimum_is_calm() -> None:
     assert not is_calm([2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0])
 
 
+CONTEXT = MeasurementContext("local-test", "torch-eager", "2", "fp32", 1)
+
+
 def test_measured_blocks_keep_every_raw_sample() -> None:
-    candidate = SPACE.sample(random.Random(1))
-    blocks = needed(candidate, WORKLOAD)
-    for block, found in zip(blocks, measure_blocks(blocks, threads=1), strict=True):
-        assert found.block["kind"] == block.kind
-        assert 8 <= len(found.samples_ms) <= 20
-        assert min(found.samples_ms) > 0
+    blocks = needed(SPACE.sample(random.Random(1)), WORKLOAD)
+    found: dict[str, BlockTiming] = {}
+    measure_blocks(blocks, CONTEXT, last_level_cache_mib=1.0, keep=found.update)
+    assert set(found) == {block.key for block in blocks}
+    for block in blocks:
+        assert found[block.key].block["kind"] == block.kind
+        assert 8 <= len(found[block.key].samples_ms) <= 20
+        assert min(found[block.key].samples_ms) > 0
 
 
 def test_the_clock_is_injected() -> None:
     ticks = itertools.count()
-    (block,) = needed(SPACE.baseline_candidate, WORKLOAD)[:1]
-    (found,) = measure_blocks([block], threads=1, clock=lambda: float(next(ticks)))
-    assert set(found.samples_ms) == {1000.0}
+    found: dict[str, BlockTiming] = {}
+    block = needed(SPACE.baseline_candidate, WORKLOAD)[:1]
+    measure_blocks(block, CONTEXT, last_level_cache_mib=1.0, clock=lambda: float(next(ticks)), keep=found.update)
+    assert set(found[block[0].key].samples_ms) == {1000.0}
 
 
-def test_blocks_are_measured_once_and_kept(tmp_path: Path) -> None:
+def test_blocks_are_measured_once_and_kept_group_by_group(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/cache.db")
-    context = MeasurementContext("local-test", "torch-eager", "2", "fp32", 1)
     blocks = needed(SPACE.baseline_candidate, WORKLOAD)
-    heard: list[tuple[int, int]] = []
+    asked: list[int] = []
 
-    def ensure() -> dict[str, BlockTiming]:
-        return ensure_blocks(
-            blocks, store, context, last_level_cache_mib=1.0,
-            progress=lambda done, total: heard.append((done, total)), canary=canary,
-        )  # fmt: skip
+    def measure(missing: list[BlockSpec], keep: Callable[[dict[str, BlockTiming]], None]) -> None:
+        asked.append(len(missing))
+        keep({missing[0].key: timing(1.0)})
+        if len(asked) == 1:
+            raise RunnerError("the device died")
+        keep({block.key: timing(2.0) for block in missing[1:]})
 
-    def canary(threads: int) -> float:
-        assert threads == context.threads
-        return next(iter(store.block_timings(context).values())).canary_ms
-
-    first = ensure()
-    assert heard == [(len(blocks), len(blocks))]
-    assert ensure() == first == store.block_timings(context)
-    assert heard == [(len(blocks), len(blocks))]
+    with pytest.raises(RunnerError):
+        ensure_blocks(blocks, store, CONTEXT, measure, lambda: 1.0)
+    first = ensure_blocks(blocks, store, CONTEXT, measure, lambda: 1.0)
+    assert ensure_blocks(blocks, store, CONTEXT, measure, lambda: 1.0) == first == store.block_timings(CONTEXT)
+    assert asked == [len(blocks), len(blocks) - 1]
     store.close()
+
+
+def test_timings_are_brought_to_the_quietest_session() -> None:
+    found = quiet({"a": timing(1.0, canary=1.0), "b": timing(1.2, canary=1.2)})
+    assert found["a"].value_ms == pytest.approx(found["b"].value_ms) == 1.0
+
+
+def test_pocket_needs_fewer_than_sixty_measured_blocks() -> None:
+    space = search_spaces.load("pocket")
+    generator = random.Random(0)
+    drawn = [space.sample(generator) for _ in range(500)]
+    blocks = {block.key: block for candidate in drawn for block in needed(candidate, WORKLOAD)}.values()
+    every = [block for block in blocks if block.kind == "projector"]
+    assert len(blocks) - len(every) + len(connectors.sample(every)) < 60
+
+
+def test_a_connector_that_was_not_measured_follows_those_that_were() -> None:
+    space = search_spaces.load("pocket")
+    blocks = {b.key: b for c in space.candidates for b in needed(c, WORKLOAD) if b.kind == "projector"}.values()
+
+    def truth(block: BlockSpec) -> float:
+        work = block_work(block)
+        return 0.05 + 0.01 * work.kernels + work.flops / 1e8 + work.weight_bytes / 2e7 + work.activation_bytes / 1e7
+
+    chosen = connectors.sample(list(blocks))
+    fitted = connectors.complete(list(blocks), {block.key: timing(truth(block)) for block in chosen})
+    assert len(chosen) + len(fitted) == len(blocks)
+    for block in blocks:
+        if block.key in fitted:
+            assert fitted[block.key].value_ms == pytest.approx(truth(block), rel=0.02)
+            assert fitted[block.key].modelled is not None and fitted[block.key].modelled < 0.05
+
+
+def test_a_whole_decoder_is_extended_by_its_layers() -> None:
+    """t(D) = 2 + 3 D at both depths gives 2 + 3 D at any."""
+    candidate = SPACE.baseline_candidate
+    timings = {}
+    for block in needed(candidate, WORKLOAD, "onnxruntime"):
+        timings[block.key] = timing(2.0 + 3.0 * block.depth if block.kind.startswith("decoder") else 1.0)
+    assert {block.depth for block in needed(candidate, WORKLOAD, "onnxruntime")} == {0, *DEPTHS}
+    found = compose(candidate, WORKLOAD, timings, "onnxruntime")
+    assert found.prefill_ms == pytest.approx(2.0 + 3.0 * candidate.lm_depth)
+    assert found.tpot_ms == pytest.approx(2.0 + 3.0 * candidate.lm_depth)
 
 
 def test_the_canary_runs_with_the_threads_of_the_blocks_and_keeps_the_callers() -> None:

@@ -130,7 +130,9 @@ class DecoderPart:
 
     def blocks(self, batch: int, lm: str, length: int) -> list[BlockSpec]:
         """At the one or two lengths of the grid that enclose `length`."""
-        return [BlockSpec(self.kind, batch, lm=lm, length=point, depth=self.depth) for point in bracket(length, self.grid)]
+        return [
+            BlockSpec(self.kind, batch, lm=lm, length=point, depth=self.depth) for point in bracket(length, self.grid)
+        ]
 
 
 def decoder_parts(phase: str, runtime: str) -> tuple[DecoderPart, ...]:

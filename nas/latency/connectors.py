@@ -55,7 +55,9 @@ def complete(blocks: Sequence[BlockSpec], timings: Mapping[str, BlockTiming]) ->
     error = left_out_error(features, best)
     source = timings[known[0].key]
     fitted: dict[str, BlockTiming] = {}
-    for block, low, middle in zip(missing, _predict(features, best, asked), _predict(features, typical, asked), strict=True):
+    for block, low, middle in zip(
+        missing, _predict(features, best, asked), _predict(features, typical, asked), strict=True
+    ):
         fitted[block.key] = BlockTiming(
             asdict(block), (float(low), float(max(low, middle))), source.canary_ms, source.measured_at,
             noisy=False, modelled=error,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,33 @@ from nas.workload import Workload
 from search_spaces import Candidate
 
 SILENT: Progress = lambda done, total: None  # noqa: E731
+
+
+@dataclass(frozen=True)
+class Timings(Mapping[str, BlockTiming]):
+    """Timings of blocks by key, all of one context and brought to its quietest canary."""
+
+    context: MeasurementContext
+    blocks: Mapping[str, BlockTiming]
+
+    def __getitem__(self, key: str) -> BlockTiming:
+        return self.blocks[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.blocks)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def canary_ms(self) -> float:
+        """Of the quietest session; every timing is scaled to it."""
+        return min(timing.canary_ms for timing in self.blocks.values())
+
+    @property
+    def measured(self) -> dict[str, BlockTiming]:
+        """Without those that were fitted to others."""
+        return {key: timing for key, timing in self.blocks.items() if timing.modelled is None}
 
 
 class Device:
@@ -65,20 +93,21 @@ class Device:
             return canary_at(self.profile.measuring_threads)
         return float(self._state["canary_ms"])
 
-    def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT) -> dict[str, BlockTiming]:
+    def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT) -> Timings:
         """Timings of all blocks by key; of many connectors only a spread sample is measured and the rest is fitted."""
         wanted = {block.key: block for block in blocks}
         every = [block for block in wanted.values() if block.kind == "projector"]
         chosen = {block.key for block in connectors.sample(every)}
         measured = [block for block in wanted.values() if block.kind != "projector" or block.key in chosen]
         known = quiet(ensure_blocks(measured, self.store, self.context, self._measure, self.canary_ms, progress))
-        return known | connectors.complete(every, known)
+        return Timings(self.context, known | connectors.complete(every, known))
 
-    def known(self, blocks: Iterable[BlockSpec]) -> dict[str, BlockTiming]:
+    def known(self, blocks: Sequence[BlockSpec]) -> Timings:
         """What the cache holds of the blocks, without asking the device."""
         stored = self.store.block_timings(self.context)
         found = quiet({block.key: stored[block.key] for block in blocks if block.key in stored})
-        return found | connectors.complete([block for block in blocks if block.kind == "projector"], found)
+        fitted = connectors.complete([block for block in blocks if block.kind == "projector"], found)
+        return Timings(self.context, found | fitted)
 
     def requests(
         self,
@@ -103,4 +132,3 @@ class Device:
         for message in self.runner.run(request):
             if message["kind"] == "timings":
                 keep({key: block_timing(fields) for key, fields in message["timings"].items()})
-

@@ -62,9 +62,7 @@ def measure_requests(
             sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
     finally:
         torch.set_num_threads(before)
-    return {
-        key: _summary(values, workload, canary, memory[key], sustained[key]) for key, values in samples.items()
-    }
+    return {key: _summary(values, workload, canary, memory[key], sustained[key]) for key, values in samples.items()}
 
 
 class Request:

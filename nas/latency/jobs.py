@@ -146,7 +146,7 @@ class JobFactory:
     def _vision_job(self, block: BlockSpec) -> Job:
         encoder = self.prepare(VisionEncoder(catalogue.encoder(block.encoder), block.resolution).eval())
         pixels = torch.randn(block.batch, 3, block.resolution, block.resolution)
-        return Job(block, lambda: encoder(pixels), before=lambda: self._refill(pixels))
+        return Job(block, lambda: encoder(pixels))
 
     def _projector_job(self, block: BlockSpec) -> Job:
         spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden

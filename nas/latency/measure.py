@@ -16,7 +16,8 @@ from nas.latency.jobs import Job, nothing
 
 Clock = Callable[[], float]
 LEAST_ROUNDS, MOST_ROUNDS, CALM_ROUNDS, CALM_GAIN = 8, 20, 3, 0.01
-SHORTEST_S = 0.01  # shorter jobs are repeated inside one sample, so that a sample is a stretch as a request is one
+SHORTEST_S = 0.01  # shorter jobs are repeated inside one sample
+DECODING_S = 0.06  # a request decodes for a stretch, so that a sample of a decode block is one too
 MOST_REPEATS, MOST_COLD_REPEATS = 50, 8  # a cold job empties the cache before each of its repeats
 NOISY = 1.08
 CANARY_SIZE, CANARY_SAMPLES = 512, 20
@@ -121,7 +122,8 @@ def _warm_up(job: Job, clock: Clock) -> int:
     for _ in range(2):
         once = _sample(job, 1, clock)
     most = MOST_REPEATS if job.before is nothing else MOST_COLD_REPEATS
-    return max(1, min(most, round(SHORTEST_S / max(once, 1e-6))))
+    shortest_s = DECODING_S if job.block.kind.endswith("decode") else SHORTEST_S
+    return max(1, min(most, round(shortest_s / max(once, 1e-6))))
 
 
 def _sample(job: Job, repeats: int, clock: Clock) -> float:

@@ -29,9 +29,7 @@ class PeakMemory:
         return self.weights_bytes + self.request_bytes
 
 
-def measure_memory(
-    load: Callable[[], Loaded], run: Callable[[Loaded], object]
-) -> tuple[Loaded, PeakMemory | None]:
+def measure_memory(load: Callable[[], Loaded], run: Callable[[Loaded], object]) -> tuple[Loaded, PeakMemory | None]:
     """Loads, runs once, and tells what both took. None on systems without /proc or where the peak cannot be reset."""
     _give_back()
     before = _resident("VmRSS")

@@ -1,24 +1,45 @@
-"""Latency of a single candidate on this machine."""
+"""Latency of a single candidate on one device."""
 
 from __future__ import annotations
 
 from hardware_profiles import HardwareProfile
 from nas.latency.blocks import needed
-from nas.latency.cache import device_timings
 from nas.latency.compose import compose
-from nas.latency.end_to_end import measure_requests
-from nas.model import build
+from nas.latency.device import Device
+from nas.latency.request import EndToEnd
 from nas.records import Latency
+from nas.store import Store
 from nas.workload import Workload
 from search_spaces import Candidate
 
 
-def composed(candidate: Candidate, workload: Workload, profile: HardwareProfile) -> Latency:
+def composed(
+    candidate: Candidate,
+    workload: Workload,
+    profile: HardwareProfile,
+    runtime: str = "torch-eager",
+    dtype: str = "fp32",
+) -> Latency:
     """From cached blocks; only what is missing is measured."""
-    return compose(candidate, workload, device_timings(profile, needed(candidate, workload)))
+    store = Store.user_cache()
+    try:
+        timings = Device(profile, store, runtime, dtype).timings(needed(candidate, workload, runtime))
+    finally:
+        store.close()
+    return compose(candidate, workload, timings, runtime)
 
 
-def measured(candidate: Candidate, workload: Workload, profile: HardwareProfile) -> Latency:
+def measured(
+    candidate: Candidate,
+    workload: Workload,
+    profile: HardwareProfile,
+    runtime: str = "torch-eager",
+    dtype: str = "fp32",
+    sustained_s: float = 0,
+) -> EndToEnd:
     """Whole requests, with random weights: speed does not depend on their values."""
-    model = build(candidate, weights="random")
-    return measure_requests({"": model}, workload, threads=profile.measuring_threads)[""].latency
+    store = Store.user_cache()
+    try:
+        return Device(profile, store, runtime, dtype).requests({"": candidate}, workload, sustained_s=sustained_s)[""]
+    finally:
+        store.close()

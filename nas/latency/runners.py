@@ -162,7 +162,9 @@ def _lines(command: Sequence[str], sent: bytes, where: str, silence_s: float) ->
     threads = [
         threading.Thread(target=_send, args=(process.stdin, sent), daemon=True),
         threading.Thread(target=_read, args=(process.stdout, lines.put), daemon=True),
-        threading.Thread(target=_read, args=(process.stderr, lambda line: said.append(line) if line else None), daemon=True),
+        threading.Thread(
+            target=_read, args=(process.stderr, lambda line: said.append(line) if line else None), daemon=True
+        ),
     ]
     for thread in threads:
         thread.start()
@@ -247,7 +249,9 @@ def _refuse(text: str) -> float:
     raise ValueError(text)
 
 
-def with_retries(run: Callable[[], None], attempts: int, pause: Callable[[float], None] = time.sleep) -> RunnerError | None:
+def with_retries(
+    run: Callable[[], None], attempts: int, pause: Callable[[float], None] = time.sleep
+) -> RunnerError | None:
     """Runs up to `attempts` times; the last error where none succeeded."""
     failed: RunnerError | None = None
     for attempt in range(attempts):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.cost import DTYPE_BYTES, connector_cost, decoder_flops, decoder_layer_params, vision_activation_bytes, vision_flops
+from nas.cost import (
+    DTYPE_BYTES,
+    connector_cost,
+    decoder_flops,
+    decoder_layer_params,
+    vision_activation_bytes,
+    vision_flops,
+)
 from nas.latency.blocks import BlockSpec
 from search_spaces.catalogue import encoder, language_model
 
@@ -72,7 +79,9 @@ def _connector(block: BlockSpec) -> Work:
     spec, hidden = encoder(block.encoder), language_model(block.lm).hidden
     grid = spec.tokens(block.resolution)
     tokens = spec.tokens(block.resolution, block.compression_factor)
-    params, flops = connector_cost(block.projector, block.compression, block.compression_factor, spec, hidden, block.resolution)
+    params, flops = connector_cost(
+        block.projector, block.compression, block.compression_factor, spec, hidden, block.resolution
+    )
     rows = grid if block.projector == "ldp-v2" else tokens
     arriving = spec.width * (block.compression_factor if block.compression == "pixel-shuffle" else 1)
     written = rows * (arriving + (1 if block.projector == "linear" else 4) * hidden)

@@ -33,7 +33,7 @@ class Archive:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            self.study.set_metric_names(problem.config.objectives)
+            self.study.set_metric_names(problem.objectives)
 
     @property
     def keys(self) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nas import pareto
+from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
@@ -35,7 +36,7 @@ def prove(
         return
     candidates = {evaluation.key: Candidate.model_validate(evaluation.candidate) for evaluation in chosen}
     trainings = _train(problem, folder, store, candidates, say, progress)
-    _measure(problem, folder, store, candidates, progress)
+    _measure(problem, folder, store, candidates, say, progress)
     _export(folder, candidates, trainings, say)
 
 
@@ -78,19 +79,24 @@ def _measure(
     folder: RunFolder,
     store: Store,
     candidates: dict[str, Candidate],
+    say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
 ) -> None:
-    """All finalists in the same rounds; done anew when one of them has no measurement yet."""
-    from nas.export import load_export
-    from nas.latency.end_to_end import measure_requests
+    """All finalists in the same rounds on each device; done anew when one of them has no measurement yet."""
+    from nas.latency.device import Device
+    from nas.search.latencies import is_measurable
 
+    config = problem.config
     known = store.measurements(folder.study)
     for device, profile in problem.profiles.items():
-        if all(device in known.get(key, {}) for key in candidates):
+        if not is_measurable(profile) or all(device in known.get(key, {}) for key in candidates):
             continue
         progress("measuring finalists end to end", 0, len(candidates))
-        models = {key: load_export(folder.finalist(key))[0] for key in candidates}
-        found = measure_requests(models, problem.workload, threads=profile.measuring_threads)
+        try:
+            found = Device(profile, store, config.runtime, config.dtype).requests(candidates, problem.workload)
+        except RunnerError as error:
+            say(f"unmeasured   finalists on {device}: {error}; `nas resume` tries again")
+            continue
         for key, result in found.items():
             store.add_measurement(folder.study, key, device, result.latency, result.totals_ms)
 

@@ -16,9 +16,11 @@ from nas import constraints
 from nas.config import SearchConfig
 from nas.constraints import Constraint
 from nas.cost import cost
-from nas.errors import NothingFeasibleError
+from nas.errors import NothingFeasibleError, NotMeasuredError
+from nas.latency.backends import check
 from nas.latency.blocks import BlockSpec, BlockTiming, needed
 from nas.latency.compose import compose
+from nas.latency.estimate import estimate
 from nas.quality.prior import prior
 from nas.records import Latency
 from nas.workload import Workload
@@ -36,6 +38,7 @@ class Problem:
     profiles: dict[str, HardwareProfile]
     workload: Workload
     constraints: list[Constraint]
+    objectives: list[str]
     timings: dict[str, Mapping[str, BlockTiming]] = field(default_factory=dict)  # by device, then block key
     known_latency: dict[str, dict[str, Latency]] = field(default_factory=dict)  # by key: what a run has stored
 
@@ -48,10 +51,26 @@ class Problem:
         return self.space.baseline_candidate
 
     def latency(self, candidate: Candidate) -> dict[str, Latency]:
-        """Composed latency by device. Raises: NotMeasuredError before the blocks are measured."""
+        """Latency by device: composed, or estimated where nothing was measured.
+
+        Raises: NotMeasuredError where some of the blocks are missing.
+        """
         if candidate.key in self.known_latency:
             return self.known_latency[candidate.key]
-        return {device: compose(candidate, self.workload, timings) for device, timings in self.timings.items()}
+        return {
+            device: compose(candidate, self.workload, self.timings[device], self.config.runtime)
+            if device in self.timings
+            else estimate(candidate, self.workload, profile)
+            for device, profile in self.profiles.items()
+        }
+
+    def is_measured(self, candidate: Candidate) -> bool:
+        """Whether its latency is known on every device."""
+        try:
+            self.latency(candidate)
+        except NotMeasuredError:
+            return False
+        return True
 
     def closed_form(self, candidate: Candidate) -> dict[str, float]:
         """The metrics that need no measurement."""
@@ -84,29 +103,30 @@ class Problem:
 
     def objective_values(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives in declared order and unit."""
-        return [metrics[self.metric_name(name)] for name in self.config.objectives]
+        return [metrics[self._metric(name)] for name in self.objectives]
 
-    def metric_name(self, objective: str) -> str:
-        """`latency_ms` alone speaks of the first device."""
-        if "@" in objective or objective not in constraints.LATENCY_METRICS:
-            return objective
-        return f"{objective}@{self.devices[0]}"
+    def _metric(self, objective: str) -> str:
+        """With one device, `latency_ms` alone speaks of it."""
+        bare = objective in constraints.LATENCY_METRICS
+        return f"{objective}@{self.devices[0]}" if bare else objective
 
     def maximised(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives as columns to maximise."""
-        values = zip(self.config.objectives, self.objective_values(metrics), strict=True)
+        values = zip(self.objectives, self.objective_values(metrics), strict=True)
         return [-value if name.partition("@")[0] in LOWER_IS_BETTER else value for name, value in values]
 
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
-        lower = (name.partition("@")[0] in LOWER_IS_BETTER for name in self.config.objectives)
+        lower = (name.partition("@")[0] in LOWER_IS_BETTER for name in self.objectives)
         return ["minimize" if is_lower else "maximize" for is_lower in lower]
 
     def blocks(self, candidates: list[Candidate]) -> list[BlockSpec]:
         """The distinct blocks of the candidates and of the baseline."""
         named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
-        every = [*candidates, self.baseline, *named]
-        found = {block.key: block for candidate in every for block in needed(candidate, self.workload)}
+        every = [self.baseline, *named, *candidates]  # first what constraints speak of: a device may die on the way
+        found = {
+            block.key: block for candidate in every for block in needed(candidate, self.workload, self.config.runtime)
+        }
         return list(found.values())
 
     def resolve_constraints(self) -> None:
@@ -126,15 +146,12 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     space = search_spaces.load(config.space, dict(config.overrides))
     names = sorted(map(str, devices.glob("*.yaml"))) if devices else config.devices
     profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
-    for profile in profiles.values():
-        if devices is None and not profile.matches_this_machine():
-            raise ProfileError(
-                f"device {profile.id!r} is not this machine, so it cannot be measured here; run the search on it, "
-                f"or search for this machine with --device local"
-            )
+    check(config.runtime, config.dtype)
     workload = nas.workload.load(config.workload)
     texts = space.constraints if config.constraints is None else config.constraints
-    problem = Problem(config, space, profiles, workload, [constraints.parse(text) for text in texts])
+    parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]
+    objectives = [each for name in config.objectives for each in _for_devices(name, list(profiles))]
+    problem = Problem(config, space, profiles, workload, parsed, objectives)
     for constraint in problem.constraints:
         if constraint.device and constraint.device not in profiles:
             raise ProfileError(
@@ -145,6 +162,13 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
         if device and device not in profiles:
             raise ProfileError(f"objective {objective!r} names a device that is not searched: {', '.join(profiles)}")
     return problem
+
+
+def _for_devices(objective: str, devices: list[str]) -> list[str]:
+    """With several devices, a bare latency is one objective for each of them."""
+    if objective in constraints.LATENCY_METRICS and len(devices) > 1:
+        return [f"{objective}@{device}" for device in devices]
+    return [objective]
 
 
 def fits_memory(problem: Problem, candidate: Candidate) -> bool:

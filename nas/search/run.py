@@ -14,8 +14,7 @@ from nas.config import SearchConfig
 from nas.cost import cost
 from nas.errors import RunError
 from nas.execution import Executor, executor
-from nas.latency.cache import device_timings
-from nas.latency.measure import canary_at, context_here
+from nas.latency.measure import canary_at
 from nas.quality.prior import prior
 from nas.quality.score import DEFAULT
 from nas.records import Evaluation
@@ -24,6 +23,7 @@ from nas.search.archive import Archive
 from nas.search.evaluate import Outcome, Task, evaluate
 from nas.search.expectation import expected_seconds, in_words
 from nas.search.finalists import prove
+from nas.search.latencies import Latencies
 from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
 from nas.search.proposer import Proposer
 from nas.store import Store
@@ -53,7 +53,9 @@ class Session:
     store: Store
     archive: Archive
     listener: Listener
+    latencies: Latencies
     allowed: dict[str, Candidate] = field(default_factory=dict)
+    postponed: list[Candidate] = field(default_factory=list)  # drawn while a device that they need did not answer
 
 
 def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
@@ -87,6 +89,7 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
         finally:
             spent = float(store.meta(f"wall_s:{folder.study}") or 0) + time.monotonic() - started
             store.set_meta(f"wall_s:{folder.study}", str(spent))
+            session.latencies.close()
             report.write(folder)
             _publish(session)
     finally:
@@ -103,25 +106,40 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
             f"go on with it there, or start a new search here"
         )
     fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
-    blocks = problem.blocks(fitting)
-    for device, profile in problem.profiles.items():
-        timings = device_timings(profile, blocks, lambda done, of: listener.progress("measuring blocks", done, of))
-        known = store.block_timings(context_here(profile))
-        store.add_block_timings(context_here(profile), {k: t for k, t in timings.items() if k not in known})
-        problem.timings[device] = timings
+    latencies = Latencies(problem, store, problem.blocks(fitting), listener.say, listener.progress)
+    latencies.measure()
     problem.resolve_constraints()
-    allowed = feasible(problem, fitting)
+    known = [candidate for candidate in fitting if problem.is_measured(candidate)]
+    allowed = feasible(problem, known)
     archive = Archive(problem, config.storage or folder.default_storage, folder.study)
-    out = problem.space.size - len(allowed)
+    out = problem.space.size - len(allowed) - (len(fitting) - len(known))
     listener.say(
         f"gate         {out} of {problem.space.size} candidates cannot meet the constraints; {len(allowed)} can"
     )
+    _note_unmeasured(store, folder, listener, len(fitting) - len(known))
     trials_s, finalists_s = expected_seconds(problem, allowed, canary_at(os.cpu_count() or 1))
     listener.say(
         f"time         about {in_words(trials_s)} for trials and {in_words(finalists_s)} for finalists (rough estimate)"
     )
     store.set_meta(f"gated:{folder.study}", str(out))
-    return Session(config, folder, problem, store, archive, listener, {c.key: c for c in allowed})
+    return Session(config, folder, problem, store, archive, listener, latencies, {c.key: c for c in allowed})
+
+
+def _note_unmeasured(store: Store, folder: RunFolder, listener: Listener, count: int) -> None:
+    store.set_meta(f"unmeasured:{folder.study}", str(count))
+    if count:
+        listener.say(f"unmeasured   {count} candidates wait for a device that stopped answering")
+
+
+def _retry_unmeasured(session: Session) -> None:
+    """Candidates of a device that answers again join the search."""
+    if not session.latencies.unmeasured or not session.latencies.retry():
+        return
+    problem = session.problem
+    fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
+    known = [candidate for candidate in fitting if problem.is_measured(candidate)]
+    session.allowed |= {candidate.key: candidate for candidate in feasible(problem, known)}
+    _note_unmeasured(session.store, session.folder, session.listener, len(fitting) - len(known))
 
 
 def _trials(session: Session) -> None:
@@ -159,10 +177,19 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
     """The next candidate worth building; draws that the gate rules out are told to the sampler and never built."""
     if queue:
         return proposer.start(queue.pop(0))
+    if session.allowed.keys() <= proposer.seen:
+        _retry_unmeasured(session)
+    for candidate in session.postponed:
+        if candidate.key in session.allowed:
+            session.postponed.remove(candidate)
+            return candidate
     while not session.allowed.keys() <= proposer.seen:
         candidate = proposer.propose()
         if candidate is None or candidate.key in session.allowed:
             return candidate
+        if not session.problem.is_measured(candidate):
+            session.postponed.append(candidate)
+            continue
         evaluation = _record(session, candidate, Outcome(candidate.key, {}, 0.0))
         _tell(session, proposer, candidate, evaluation)
         _keep(session, evaluation)
@@ -176,6 +203,7 @@ def _finish(session: Session, proposer: Proposer, task: Task, outcome: Outcome, 
     _tell(session, proposer, task.candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
     if done % PUBLISH_EVERY == 0:
+        _retry_unmeasured(session)
         _publish(session)
 
 

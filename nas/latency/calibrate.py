@@ -1,0 +1,95 @@
+"""Composed against measured: how far a device's composed latencies can be trusted, on candidates spread over a space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from nas.latency.compose import compose
+from nas.latency.device import Device, Timings
+from nas.latency.request import EndToEnd
+from nas.workload import Workload
+from search_spaces import Candidate
+
+METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class CompositionError:
+    """Of one metric over the checked candidates; relative, composed / measured - 1."""
+
+    mean: float
+    worst: float
+    bias: float
+    spearman: float
+
+
+@dataclass(frozen=True, slots=True)
+class CompositionCheck:
+    """What `nas devices calibrate` publishes."""
+
+    device: str
+    runtime: str
+    version: str
+    dtype: str
+    candidates: int
+    errors: dict[str, CompositionError]
+    rows: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def spread(candidates: Sequence[Candidate], workload: Workload, timings: Timings, count: int) -> list[Candidate]:
+    """Candidates far apart in composed TTFT and time per token: the fastest first, then always the farthest."""
+    found = [compose(candidate, workload, timings, timings.context.runtime) for candidate in candidates]
+    points = np.log([[latency.ttft_ms, latency.tpot_ms] for latency in found])
+    points = (points - points.mean(axis=0)) / np.maximum(points.std(axis=0), 1e-9)
+    chosen = [int(points.sum(axis=1).argmin())]
+    distance = np.linalg.norm(points - points[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(candidates)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    return [candidates[index] for index in chosen]
+
+
+def check_composition(
+    device: Device, candidates: Sequence[Candidate], workload: Workload, timings: Timings, count: int = 12
+) -> CompositionCheck:
+    """Measures `count` candidates end to end and compares; measured times are brought to the blocks' canary."""
+    chosen = spread(candidates, workload, timings, count)
+    measured = device.requests({candidate.key: candidate for candidate in chosen}, workload)
+    rows = [_row(candidate, workload, timings, measured[candidate.key]) for candidate in chosen]
+    errors = {}
+    for metric in METRICS:
+        composed = np.array([row["composed"][metric] for row in rows])
+        truth = np.array([row["measured"][metric] for row in rows])
+        error = composed / truth - 1
+        errors[metric] = CompositionError(
+            float(np.abs(error).mean()), float(np.abs(error).max()), float(error.mean()),
+            float(spearmanr(composed, truth)[0]),
+        )  # fmt: skip
+    context = device.context
+    return CompositionCheck(context.device, context.runtime, context.version, context.dtype, len(rows), errors, rows)
+
+
+def _row(candidate: Candidate, workload: Workload, timings: Timings, found: EndToEnd) -> dict[str, Any]:
+    quiet = timings.canary_ms / found.canary_ms
+    composed, latency = compose(candidate, workload, timings, timings.context.runtime), found.latency
+    scaled = replace(
+        latency, **{name: quiet * getattr(latency, name) for name in
+                    ("preprocess_ms", "vision_ms", "projector_ms", "prefill_ms", "tpot_ms", "low_ms", "high_ms")},
+    )  # fmt: skip
+    return {
+        "candidate": str(candidate),
+        "key": candidate.key,
+        "scale": quiet,
+        "composed": composed.to_dict(),
+        "measured": scaled.to_dict(),
+        "inside_interval": composed.low_ms <= scaled.latency_ms <= composed.high_ms,
+        "memory": None if found.memory is None else asdict(found.memory),
+    }

@@ -1,0 +1,81 @@
+"""Latency of every candidate on every device of a search: measured blocks, or an estimate where none can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hardware_profiles import HardwareProfile
+from nas.errors import RunnerError
+from nas.latency.blocks import BlockSpec
+from nas.latency.device import Device
+from nas.latency.runners import with_retries
+from nas.search.problem import Problem
+from nas.store import Store
+
+ATTEMPTS = 3
+
+
+def is_measurable(profile: HardwareProfile) -> bool:
+    """This machine, or a device that a runner reaches; of any other there are estimates only."""
+    return profile.matches_this_machine() or profile.runner.kind != "local"
+
+
+@dataclass
+class Latencies:
+    """Keeps the devices of a search and what is still unmeasured on them."""
+
+    problem: Problem
+    run_store: Store
+    blocks: list[BlockSpec]
+    say: Callable[[str], None]
+    progress: Callable[[str, int, int], None]
+    cache: Store = field(default_factory=Store.user_cache)
+    unmeasured: dict[str, Device] = field(default_factory=dict)
+
+    def measure(self) -> None:
+        """Raises: RunnerError where a device does not answer at all."""
+        config = self.problem.config
+        for name, profile in self.problem.profiles.items():
+            if not is_measurable(profile):
+                self.say(f"latency      {name}: estimated:datasheet, it is not at hand and its profile names no runner")
+                continue
+            device = Device(profile, self.cache, config.runtime, config.dtype)
+            failed = with_retries(lambda device=device: self._ensure(device), ATTEMPTS)  # type: ignore[misc]
+            if failed is not None:
+                if not self._keep(device):
+                    raise failed
+                self.unmeasured[name] = device
+                self.say(f"latency      {failed}; candidates that need the rest are unmeasured and tried again later")
+
+    def retry(self) -> bool:
+        """Once more what is missing; whether anything new is known."""
+        recovered = False
+        for name, device in list(self.unmeasured.items()):
+            before = len(self.problem.timings[name])
+            if with_retries(lambda device=device: self._ensure(device), 1) is None:  # type: ignore[misc]
+                del self.unmeasured[name]
+                self.say(f"latency      {name}: answers again, every block is measured")
+            else:
+                self._keep(device)
+            recovered = recovered or len(self.problem.timings[name]) > before
+        return recovered
+
+    def close(self) -> None:
+        self.cache.close()
+
+    def _ensure(self, device: Device) -> None:
+        name = device.profile.id
+        timings = device.timings(self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of))
+        self.problem.timings[name] = timings
+        stored = self.run_store.block_timings(timings.context)
+        fresh = {key: timing for key, timing in timings.measured.items() if key not in stored}
+        self.run_store.add_block_timings(timings.context, fresh)
+
+    def _keep(self, device: Device) -> bool:
+        """What was measured before the device stopped answering; False where that is nothing."""
+        try:
+            self.problem.timings[device.profile.id] = device.known(self.blocks)
+        except RunnerError:
+            return False
+        return len(self.problem.timings[device.profile.id]) > 0
