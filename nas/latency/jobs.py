@@ -41,14 +41,19 @@ class Job:
 class JobFactory:
     """Builds jobs that share modules: one decoder stack serves every length of a language model.
 
-    `prepare` is applied to the encoder, the connector and each decoder layer (e.g. to compile them).
+    `prepare` is applied to encoder and connector, `prepare_layer` to each decoder layer (e.g. to compile them).
     """
 
-    def __init__(self, last_level_cache_bytes: float, prepare: Prepare = lambda module: module) -> None:
+    def __init__(
+        self,
+        last_level_cache_bytes: float,
+        prepare: Prepare = lambda module: module,
+        prepare_layer: Prepare = lambda module: module,
+    ) -> None:
         self.cache_bytes = last_level_cache_bytes
-        self.prepare = prepare
+        self.prepare, self.prepare_layer = prepare, prepare_layer
         self._decoder = cache(self._build_decoder)
-        self._shell = cache(lambda lm: _causal_lm(lm, 0))
+        self._shell = cache(lambda lm: causal_lm(lm, 0))
         self._flushed = torch.empty(0)
 
     def job(self, block: BlockSpec) -> Job:
@@ -72,11 +77,11 @@ class JobFactory:
 
     def _build_decoder(self, lm: str) -> LlamaForCausalLM:
         """K distinct layers, 4 x the last-level cache together, so that each call finds its weights in memory."""
-        layer_bytes = 4 * sum(weight.numel() for weight in _causal_lm(lm, 1).model.layers.parameters())
+        layer_bytes = 4 * sum(weight.numel() for weight in causal_lm(lm, 1).model.layers.parameters())
         copies = min(MOST_COPIES, max(1, math.ceil(4 * self.cache_bytes / layer_bytes)))
-        decoder = _causal_lm(lm, copies)
+        decoder = causal_lm(lm, copies)
         for index, layer in enumerate(decoder.model.layers):
-            decoder.model.layers[index] = self.prepare(layer)  # type: ignore[assignment]
+            decoder.model.layers[index] = self.prepare_layer(layer)
         return decoder
 
     def _shell_prefill_job(self, block: BlockSpec) -> Job:
@@ -178,6 +183,7 @@ def _positions(model: Any, hidden: Tensor, start: int) -> dict[str, Any]:
     return {"position_ids": positions, "position_embeddings": model.rotary_emb(hidden, positions)}
 
 
-def _causal_lm(lm: str, layers: int) -> LlamaForCausalLM:
+def causal_lm(lm: str, layers: int) -> LlamaForCausalLM:
+    """A language model of the catalogue's shape with random weights."""
     config = LlamaConfig(**llama_config(catalogue.language_model(lm), layers))
     return LlamaForCausalLM._from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-any-return, no-untyped-call]

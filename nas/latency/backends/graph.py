@@ -1,0 +1,164 @@
+"""What runtimes that compile whole graphs share: encoder, connector and decoder as ONNX, fed and timed alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from nas.latency.blocks import BlockSpec
+from nas.latency.graphs import decoder_graph, graph, mask_for
+from nas.latency.jobs import Job, JobFactory, causal_lm
+from nas.model import MultimodalLM
+from nas.model.project import build_connector
+from nas.model.vision import VisionEncoder
+from search_spaces import catalogue
+
+Value = Any  # a tensor in the runtime's own form: keys and values stay there from step to step
+Run = Callable[[Mapping[str, Any]], list[Value]]
+
+
+class Runtime:
+    """What a runtime does with a graph: `compiled` makes it callable, `read` brings one of its values to torch."""
+
+    def compiled(self, model: ModelProto) -> Run:
+        raise NotImplementedError
+
+    def read(self, value: Value) -> Tensor:
+        raise NotImplementedError
+
+
+class Decoder:
+    """A decoder's graph with its KV cache. The embedding table is looked up outside, as part of each call."""
+
+    def __init__(self, runtime: Runtime, run: Run, layers: int, kv_heads: int, head_dim: int) -> None:
+        self.runtime, self.run = runtime, run
+        self.names = [f"past.{kind}.{index}" for index in range(layers) for kind in ("keys", "values")]
+        self.empty = (kv_heads, head_dim)
+        self.past: Sequence[Value] = []
+        self.length = 0
+
+    def start(self, batch: int) -> None:
+        """An empty cache."""
+        kv_heads, head_dim = self.empty
+        self.past = [torch.zeros(batch, kv_heads, 0, head_dim).numpy()] * len(self.names)
+        self.length = 0
+
+    def __call__(self, embedded: Tensor) -> Tensor:
+        """(B, T, H) -> logits of the last token (B, 1, V); the cache grows by T."""
+        batch, tokens = embedded.shape[:2]
+        positions = torch.arange(self.length, self.length + tokens).expand(batch, -1).contiguous()
+        inputs: dict[str, Any] = {
+            "embedded": embedded.numpy(),
+            "positions": positions.numpy(),
+            "mask": mask_for(tokens, self.length, batch).numpy(),
+            **dict(zip(self.names, self.past, strict=True)),
+        }
+        logits, *self.past = self.run(inputs)
+        self.length += tokens
+        return self.runtime.read(logits)
+
+
+class GraphStages:
+    """The stages of a candidate: encoder and connector in one graph, the decoder in another."""
+
+    def __init__(self, runtime: Runtime, model: MultimodalLM) -> None:
+        resolution = model.candidate.resolution
+        images = nn.Sequential(model.vision, model.compressor, model.projector)
+        self.runtime, self.model = runtime, model
+        self.images = runtime.compiled(graph(images, torch.zeros(1, 3, resolution, resolution), "pixels", "visual"))
+        self.decoder = decoder(runtime, model.language_model)
+
+    def vision(self, pixels: Tensor) -> Tensor:
+        """Encoded and projected, one image at a time."""
+        found = [self.runtime.read(self.images({"pixels": image.numpy()})[0]) for image in pixels.split(1)]
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    def projector(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+    def prefill(self, ids: Tensor, visual: Tensor) -> Tensor:
+        self.decoder.start(len(ids))
+        return self.decoder(self.model.embed(ids, visual)).argmax(-1)
+
+    def step(self, newest: Tensor) -> Tensor:
+        return self.decoder(self.model.embed(newest, None)).argmax(-1)
+
+
+class GraphBackend:
+    """Blocks as graphs of their own; decoders whole, at the depths that the blocks name."""
+
+    def __init__(self, runtime: Runtime, last_level_cache_bytes: float) -> None:
+        self.runtime = runtime
+        self.eager = JobFactory(last_level_cache_bytes)
+        self._decoder = cache(self._build_decoder)
+
+    def job(self, block: BlockSpec) -> Job:
+        makers = {
+            "preprocess": self.eager.job,
+            "vision": self._vision_job,
+            "projector": self._projector_job,
+            "decoder_prefill": self._prefill_job,
+            "decoder_decode": self._decode_job,
+        }
+        return makers[block.kind](block)
+
+    def load(self, model: MultimodalLM) -> GraphStages:
+        return GraphStages(self.runtime, model)
+
+    def _vision_job(self, block: BlockSpec) -> Job:
+        encoder = VisionEncoder(catalogue.encoder(block.encoder), block.resolution)
+        return self._module_job(block, encoder, torch.randn(1, 3, block.resolution, block.resolution))
+
+    def _projector_job(self, block: BlockSpec) -> Job:
+        spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
+        parts = build_connector(block.projector, block.compression, block.compression_factor, spec.width, hidden)
+        return self._module_job(block, nn.Sequential(*parts), torch.randn(1, spec.tokens(block.resolution), spec.width))
+
+    def _module_job(self, block: BlockSpec, module: nn.Module, example: Tensor) -> Job:
+        run = self.runtime.compiled(graph(module, example, "input", "output"))
+        inputs = {"input": example.numpy()}
+
+        def every_image() -> None:
+            for _ in range(block.batch):
+                run(inputs)
+
+        return Job(block, every_image)
+
+    def _build_decoder(self, lm: str, depth: int) -> tuple[nn.Module, Decoder]:
+        model = causal_lm(lm, depth)
+        return model.get_input_embeddings(), decoder(self.runtime, model)
+
+    def _prefill_job(self, block: BlockSpec) -> Job:
+        embedding, found = self._decoder(block.lm, block.depth)
+        ids = torch.full((block.batch, block.length), 5)
+
+        def run() -> Tensor:
+            found.start(block.batch)
+            return found(embedding(ids)).argmax(-1)
+
+        return Job(block, run)
+
+    def _decode_job(self, block: BlockSpec) -> Job:
+        """One step at the true context; what the step added is dropped again."""
+        embedding, found = self._decoder(block.lm, block.depth)
+        newest = torch.full((block.batch, 1), 5)
+        found.start(block.batch)
+        found(embedding(torch.full((block.batch, block.length), 5)))
+        past, length = found.past, found.length
+
+        def restore() -> None:
+            found.past, found.length = past, length
+
+        return Job(block, lambda: found(embedding(newest)).argmax(-1), restore, before=restore)
+
+
+def decoder(runtime: Runtime, model: Any) -> Decoder:
+    """A transformers decoder in a runtime."""
+    config = model.config
+    run = runtime.compiled(decoder_graph(model))
+    return Decoder(runtime, run, config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
