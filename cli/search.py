@@ -21,6 +21,8 @@ def search(
     file: Annotated[Path | None, typer.Argument(metavar="RUN.yaml", help="Settings; flags win over them.")] = None,
     space: Annotated[str | None, typer.Option(help="Shipped name or YAML file.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="local, shipped name or YAML file.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="torch-eager, torch-compile, onnxruntime, openvino.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, or what the runtime has besides.")] = None,
     workload: Annotated[str | None, typer.Option(help="Shipped name or YAML file.")] = None,
     objective: Annotated[list[str] | None, typer.Option(help="quality, latency_ms, ttft_ms, memory_gib, ...")] = None,
     constraint: Annotated[
@@ -51,7 +53,8 @@ def search(
     from nas import run_folder
 
     flags: dict[str, Any] = {
-        "space": space, "devices": device, "workload": workload, "objectives": objective, "constraints": constraint,
+        "space": space, "devices": device, "runtime": runtime, "dtype": dtype, "workload": workload,
+        "objectives": objective, "constraints": constraint,
         "trials": trials, "timeout_s": configs.duration(timeout), "workers": workers, "seed": seed, "sampler": sampler,
         "storage": storage, "study": study, "out": folder, "finalists": finalists, "train_steps": train_steps,
     }  # fmt: skip
@@ -95,7 +98,19 @@ def resume(
 
 
 # What makes a run what it is; trials, time, workers and finalists may change when it goes on.
-IDENTITY = ("space", "overrides", "devices", "workload", "objectives", "constraints", "seed", "sampler", "storage")
+IDENTITY = (
+    "space",
+    "overrides",
+    "devices",
+    "runtime",
+    "dtype",
+    "workload",
+    "objectives",
+    "constraints",
+    "seed",
+    "sampler",
+    "storage",
+)
 
 
 def _check_same(config: SearchConfig, made: RunFolder) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from hardware_profiles.detect import detect
+from hardware_profiles.detect import detect, detect_gpus
 from hardware_profiles.profile import HardwareProfile, ProfileError
 
-__all__ = ["HardwareProfile", "ProfileError", "detect", "dump", "load", "names"]
+__all__ = ["HardwareProfile", "ProfileError", "detect", "detect_gpus", "dump", "load", "names"]
 
 SHIPPED = Path(__file__).parent
 LOCAL = "local"

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 from hardware_profiles.profile import HardwareProfile
 
@@ -22,9 +23,80 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def board_name() -> str | None:
+    """Of a Raspberry Pi or a Jetson; None elsewhere."""
+    file = Path("/proc/device-tree/model")
+    return file.read_text(encoding="utf-8").strip("\x00 \n") if file.is_file() else None
+
+
 def names_of_this_machine(unit: str) -> list[str]:
-    """Names that a profile's `match` is searched in: of the processor, or of the GPUs."""
-    return [processor_name()] if unit == "cpu" else []
+    """Names that a profile's `match` is searched in: of the processor or the GPUs, and of the board."""
+    own = [processor_name()] if unit == "cpu" else [gpu["name"] for gpu in gpus()]
+    board = board_name()
+    return own if board is None else [*own, board]
+
+
+def gpus(nvml: Any = None) -> list[dict[str, Any]]:
+    """Name, memory, architecture and power limit of every NVIDIA GPU; none without a driver.
+
+    `nvml` is the module pynvml (package nvidia-ml-py) by default. Never run on a machine with a GPU.
+    """
+    if nvml is None:
+        try:
+            import pynvml
+        except ImportError:
+            return []
+        nvml = pynvml
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return []
+    found = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        found.append(
+            {
+                "name": nvml.nvmlDeviceGetName(handle),
+                "memory_gib": nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
+                "arch": f"sm_{major}{minor}",
+                "power_w": nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            }
+        )
+    return found
+
+
+def detect_gpus(nvml: Any = None) -> list[HardwareProfile]:
+    """A profile for every NVIDIA GPU here. Peaks and bandwidth are null: the driver does not tell them."""
+    profiles = []
+    for gpu in gpus(nvml):
+        slug = re.sub(r"[^a-z0-9]+", "-", gpu["name"].lower()).strip("-")
+        capacity = round(gpu["memory_gib"], 2)
+        profiles.append(
+            HardwareProfile.model_validate(
+                {
+                    "schema": 1,
+                    "id": f"local-{slug}",
+                    "identity": {
+                        "vendor": "NVIDIA",
+                        "model": gpu["name"],
+                        "class": "workstation",
+                        "unit": "gpu",
+                        "arch": gpu["arch"],
+                        "match": {"machine": platform.machine(), "name_regex": f"^{re.escape(gpu['name'])}$"},
+                    },
+                    "compute": {},
+                    "memory": {
+                        "capacity_gib": {"value": capacity, "source": "NVML", "kind": "measured"},
+                        "usable_gib": {"value": round(0.94 * capacity, 2), "source": "94 % of it", "kind": "assumed"},
+                        "levels": [{"name": "dram"}],
+                    },
+                    "power": {"tdp_w": {"value": gpu["power_w"], "source": "NVML limit", "kind": "measured"}},
+                    "runtimes": [{"name": "torch-eager", "dtypes": ["fp32", "fp16"]}],
+                }
+            )
+        )
+    return profiles
 
 
 def last_level_cache_mib() -> float | None:

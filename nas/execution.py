@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from nas.errors import RunnerError
 from nas.search.evaluate import Outcome, Task
 
 Evaluate = Callable[[Task], Outcome]
@@ -135,6 +136,64 @@ class _Worker:
 
     def run(self, task: Task) -> Outcome:
         return self.evaluate(task)
+
+
+class _Gauge:
+    """Measures on the node that it was placed on; its node holds one slot, so that there is never a second at work."""
+
+    def run(self, request: str) -> Iterator[str]:
+        """JSON lines as they come, in a process of its own like on every other device."""
+        import subprocess
+        import sys
+
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nas.latency.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin and process.stdout
+        with process:
+            process.stdin.write(request)
+            process.stdin.close()
+            for line in process.stdout:  # noqa: UP028 - Ray sends into its generators, which a file does not take
+                yield line
+
+
+def measure_on_ray(
+    label: Mapping[str, str], slot: str, request: str, address: str | None = None, patience_s: float = 60
+) -> Iterator[str]:
+    """Lines of the worker on the node that bears the label and the slot, as they come.
+
+    Raises: RunnerError where no such node has room within `patience_s`, or where it dies.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address or "auto", log_to_driver=False)
+        except ConnectionError as error:
+            raise RunnerError(
+                f"no Ray cluster answers at {address or 'this machine'}; start one: ray start --head"
+            ) from error
+    gauge: Any = ray.remote(num_cpus=0, max_restarts=0)(_Gauge)
+    actor: Any = gauge.options(resources={slot: 1}, label_selector=dict(label)).remote()
+    wanted = ",".join(f"{key}={value}" for key, value in label.items())
+    try:
+        ready, _ = ray.wait([actor.__ray_ready__.remote()], timeout=patience_s)
+        if not ready:
+            raise RunnerError(
+                f"no Ray node with a free slot {slot!r} and labels {wanted or 'any'} in {patience_s:.0f} s; "
+                f"on the device run: ray start --address HEAD:6379 --labels {wanted or 'KEY=VALUE'} "
+                f"--resources '{{\"{slot}\": 1}}'"
+            )
+        for line in actor.run.options(num_returns="streaming").remote(request):
+            yield ray.get(line)
+    except ray.exceptions.RayError as error:
+        raise RunnerError(
+            f"the Ray node with slot {slot!r} died: {type(error).__name__}; what was finished is kept"
+        ) from error
+    finally:
+        ray.kill(actor)
 
 
 def executor(evaluate: Evaluate, workers: int, timeout_s: float) -> Executor:

@@ -153,7 +153,9 @@ def rows(database: Path, query: str) -> list[str]:
     ("arguments", "message", "code"),
     [
         (["search", "--space", "pokcet"], "did you mean 'pocket'", 2),
-        (["search", "--device", "rtx-4090"], "is not this machine", 2),
+        (["search", "--device", "iphone-15-pro"], "cannot be estimated", 2),
+        (["search", "--runtime", "onnxruntim"], "did you mean 'onnxruntime'", 2),
+        (["search", "--dtype", "int8"], "torch-eager has no dtype 'int8'", 2),
         (["search", "--workload", "vqa-shrt"], "did you mean 'vqa-short'", 2),
         (["search", "--constraint", "latency_mss <= 3"], "did you mean 'latency_ms'", 2),
         (["search", "--constraint", "latency_ms <= -3"], "must be positive", 2),

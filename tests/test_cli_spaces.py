@@ -17,7 +17,7 @@ from cli.spaces import app
 from nas.cost import cost
 from nas.errors import ConfigError
 from nas.latency.blocks import BlockTiming, needed
-from nas.latency.measure import context_here
+from nas.latency.context import context_here
 from nas.store import Store
 
 MICRO = search_spaces.load("micro")

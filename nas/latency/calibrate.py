@@ -1,4 +1,4 @@
-"""Composed against measured: how far a device's composed latencies can be trusted, on candidates spread over a space."""
+"""Composed against measured: how far composed latencies can be trusted, on candidates spread over a space."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 from nas.latency.cache import Progress, TimingStore, ensure_blocks, quiet
 from nas.latency.context import context_here
-from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
+from nas.latency.request import ROUNDS, EndToEnd, Request, block_timing, end_to_end
 from nas.latency.runners import Runner, runner_for
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -113,13 +113,13 @@ class Device:
         self,
         candidates: Mapping[str, Candidate],
         workload: Workload,
-        rounds: int | None = None,
+        rounds: int = ROUNDS,
         sustained_s: float = 0,
     ) -> dict[str, EndToEnd]:
         """Every candidate end to end, in paired rounds on the device."""
         request = Request(
-            self.profile, self.runtime, self.dtype, candidates=candidates, workload=workload,
-            **({} if rounds is None else {"rounds": rounds}), sustained_s=sustained_s,
+            self.profile, self.runtime, self.dtype, candidates=candidates, workload=workload, rounds=rounds,
+            sustained_s=sustained_s,
         )  # fmt: skip
         found: dict[str, EndToEnd] = {}
         for message in self.runner.run(request):

@@ -24,7 +24,7 @@ class _Decoder(nn.Module):
         self.model = model
 
     def forward(self, embedded: Tensor, positions: Tensor, mask: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """embedded: (B, T, H); positions: (B, T); mask: (B, 1, T, P + T) additive; past: per layer keys, values (B, K, P, d)."""
+        """embedded: (B, T, H); positions: (B, T); mask: (B, 1, T, P + T), additive; past: keys, values (B, K, P, d)."""
         pairs = [(past[index], past[index + 1]) for index in range(0, len(past), 2)]
         cache = DynamicCache(pairs, config=self.model.config)
         found = self.model(
@@ -32,14 +32,15 @@ class _Decoder(nn.Module):
             use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         present: list[Tensor] = []
-        for layer in cache.layers:
-            present += [layer.keys, layer.values]  # type: ignore[list-item]
+        layers: Any = cache.layers
+        for layer in layers:
+            present += [layer.keys, layer.values]
         return (found.logits, *present)
 
 
 def decoder_graph(model: LlamaForCausalLM) -> onnx.ModelProto:
     """One graph for prefill (P = 0) and decode (T = 1); batch, T and P are free."""
-    config = model.config
+    config: Any = model.config
     layers, kv_heads, width = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
     tokens, past = 3, 5
     arguments = [

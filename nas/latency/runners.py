@@ -81,7 +81,7 @@ class SshRunner:
 
 
 class AdbRunner:
-    """A process on a phone that has Python (e.g. Termux) and answers `adb`. Never run on a phone: tested at its seam."""
+    """A process on a phone that has Python (e.g. Termux) and `adb`. Never run on a phone: tested at its seam."""
 
     def __init__(self, target: Phone, name: str, adb: str = "adb", silence_s: float = SILENCE_S) -> None:
         self.target, self.name, self.adb, self.silence_s = target, name, adb, silence_s

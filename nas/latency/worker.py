@@ -38,8 +38,8 @@ def serve(request: Request, emit: Emit) -> None:
     check(request.runtime, request.dtype)
     if not profile.matches_this_machine():
         raise ProfileError(
-            f"this machine ({platform.machine()}, {_name()}) is not device {profile.id!r}, so nothing is measured on it; "
-            f"correct identity.match of the profile, or the host that its runner names"
+            f"this machine ({platform.machine()}, {_name()}) is not device {profile.id!r}, so nothing is measured "
+            f"on it; correct identity.match of the profile, or the host that its runner names"
         )
     _pin(profile.runner.cpu_mask)
     for runtime in profile.runtimes:

@@ -8,7 +8,7 @@ from nas import pareto
 from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
-from nas.search.problem import Problem
+from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -84,7 +84,6 @@ def _measure(
 ) -> None:
     """All finalists in the same rounds on each device; done anew when one of them has no measurement yet."""
     from nas.latency.device import Device
-    from nas.search.latencies import is_measurable
 
     config = problem.config
     known = store.measurements(folder.study)

@@ -1,24 +1,18 @@
-"""Latency of every candidate on every device of a search: measured blocks, or an estimate where none can be measured."""
+"""Latency on every device of a search: from measured blocks, or an estimate where nothing can be measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hardware_profiles import HardwareProfile
 from nas.errors import RunnerError
 from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
 from nas.latency.runners import with_retries
-from nas.search.problem import Problem
+from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 
 ATTEMPTS = 3
-
-
-def is_measurable(profile: HardwareProfile) -> bool:
-    """This machine, or a device that a runner reaches; of any other there are estimates only."""
-    return profile.matches_this_machine() or profile.runner.kind != "local"
 
 
 @dataclass

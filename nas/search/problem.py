@@ -21,6 +21,7 @@ from nas.latency.backends import check
 from nas.latency.blocks import BlockSpec, BlockTiming, needed
 from nas.latency.compose import compose
 from nas.latency.estimate import estimate
+from nas.latency.runners import runner_for
 from nas.quality.prior import prior
 from nas.records import Latency
 from nas.workload import Workload
@@ -149,6 +150,11 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     check(config.runtime, config.dtype)
     workload = nas.workload.load(config.workload)
     texts = space.constraints if config.constraints is None else config.constraints
+    for profile in profiles.values():
+        if not is_measurable(profile):
+            estimate(space.baseline_candidate, workload, profile)  # a device without its figures is refused at once
+        elif devices is None:
+            runner_for(profile)
     parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]
     objectives = [each for name in config.objectives for each in _for_devices(name, list(profiles))]
     problem = Problem(config, space, profiles, workload, parsed, objectives)
@@ -162,6 +168,11 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
         if device and device not in profiles:
             raise ProfileError(f"objective {objective!r} names a device that is not searched: {', '.join(profiles)}")
     return problem
+
+
+def is_measurable(profile: HardwareProfile) -> bool:
+    """This machine, or a device that a runner reaches; of any other there are estimates only."""
+    return profile.matches_this_machine() or profile.runner.kind != "local"
 
 
 def _for_devices(objective: str, devices: list[str]) -> list[str]:

@@ -179,10 +179,10 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
         return proposer.start(queue.pop(0))
     if session.allowed.keys() <= proposer.seen:
         _retry_unmeasured(session)
-    for candidate in session.postponed:
-        if candidate.key in session.allowed:
-            session.postponed.remove(candidate)
-            return candidate
+    for waiting in session.postponed:
+        if waiting.key in session.allowed:
+            session.postponed.remove(waiting)
+            return waiting
     while not session.allowed.keys() <= proposer.seen:
         candidate = proposer.propose()
         if candidate is None or candidate.key in session.allowed:

@@ -24,7 +24,7 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 
 
 class Stages(Protocol):
-    """One candidate, loaded in a runtime: one call a stage of a request. B batch, M visual tokens, T prompt, H hidden."""
+    """One candidate, loaded in a runtime: one call a stage. B batch, M visual tokens, T prompt, H hidden size."""
 
     def vision(self, pixels: Tensor) -> Any:
         """(B, 3, R, R) -> tokens; a runtime that joins encoder and projector in one graph gives what is projected."""

@@ -75,7 +75,7 @@ class GraphStages:
 
     def vision(self, pixels: Tensor) -> Tensor:
         """Encoded and projected, one image at a time."""
-        found = [self.runtime.read(self.images({"pixels": image.numpy()})[0]) for image in pixels.split(1)]
+        found = [self.runtime.read(self.images({"pixels": image.numpy()})[0]) for image in torch.split(pixels, 1)]
         return torch.cat(found) if len(found) > 1 else found[0]
 
     def projector(self, tokens: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class OpenVino(Runtime):
         self.core = openvino.Core()
         able = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if dtype == "bf16" and "BF16" not in able:
-            raise ConfigError("dtype bf16 needs a processor with bfloat16 instructions, which this one has not; use fp32")
+            raise ConfigError("dtype bf16 needs a processor with bfloat16 instructions, which this one lacks; use fp32")
         self.settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
             "INFERENCE_NUM_THREADS": threads,
@@ -36,7 +36,9 @@ class OpenVino(Runtime):
         }
 
     def compiled(self, model: ModelProto) -> Run:
-        network = self.core.compile_model(self.core.read_model(io.BytesIO(model.SerializeToString())), "CPU", self.settings)
+        network = self.core.compile_model(
+            self.core.read_model(io.BytesIO(model.SerializeToString())), "CPU", self.settings
+        )
         request = network.create_infer_request()
         count = len(network.outputs)
 
