@@ -38,6 +38,7 @@ class Latency:
     label: LatencyLabel
     low_ms: float
     high_ms: float
+    extrapolated: bool = False  # an estimate beyond what its calibration has seen
 
     @property
     def ttft_ms(self) -> float:
@@ -58,6 +59,7 @@ class Latency:
             "label": self.label,
             "low": self.low_ms,
             "high": self.high_ms,
+            "extrapolated": self.extrapolated,
             "parts": {
                 "preprocess_ms": self.preprocess_ms,
                 "vision_ms": self.vision_ms,

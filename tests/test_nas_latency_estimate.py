@@ -13,18 +13,32 @@ import hardware_profiles
 import nas.workload
 import search_spaces
 from cli.main import build_app
-from hardware_profiles import ProfileError
+from hardware_profiles import HardwareProfile, ProfileError
+from nas.latency.blocks import needed
+from nas.latency.calibrated import fit
 from nas.latency.estimate import estimate
+from nas.latency.work import FEATURES, features
 
 WORKLOAD = nas.workload.load("vqa-short")
 POCKET = search_spaces.load("pocket")
 
 
-@pytest.mark.parametrize("name", hardware_profiles.names())
-def test_every_shipped_device_gives_an_interval_around_its_middle(name: str) -> None:
+def complete(name: str) -> bool:
+    profile = hardware_profiles.load(name)
+    return "fp32" in profile.compute.peak_tflops and profile.memory.bandwidth_gbps.value is not None
+
+
+@pytest.mark.parametrize("name", [name for name in hardware_profiles.names() if complete(name)])
+def test_a_device_with_its_figures_gives_an_interval_around_its_middle(name: str) -> None:
     found = estimate(POCKET.baseline_candidate, WORKLOAD, hardware_profiles.load(name))
     assert found.label == "estimated:datasheet"
     assert 0 < found.low_ms < found.latency_ms < found.high_ms
+
+
+@pytest.mark.parametrize("name", [name for name in hardware_profiles.names() if not complete(name)])
+def test_a_device_without_a_figure_is_refused(name: str) -> None:
+    with pytest.raises(ProfileError, match="is null; give it a value"):
+        estimate(POCKET.baseline_candidate, WORKLOAD, hardware_profiles.load(name))
 
 
 def test_a_deeper_language_model_is_never_faster() -> None:
@@ -36,10 +50,33 @@ def test_a_deeper_language_model_is_never_faster() -> None:
 
 
 def test_decode_of_a_deep_model_is_bound_by_the_bandwidth() -> None:
-    """Weights of 30 layers and the vocabulary, 538 MB, over 65 % of 17.07 GB/s: 48.5 ms, plus 7.3 ms of kernels."""
+    """Weights of 30 layers and the vocabulary, 538 MB, over 36 % of 17.07 GB/s: 87.5 ms, plus 7.3 ms of kernels."""
     base = POCKET.baseline_candidate.model_copy(update={"lm_depth": 30})
     found = estimate(base, WORKLOAD, hardware_profiles.load("raspberry-pi-5-8gb"))
-    assert found.tpot_ms == pytest.approx(538.1e6 / (0.65 * 17.07e9) * 1e3 + 7.3, rel=0.05)
+    assert found.tpot_ms == pytest.approx(538.1e6 / (0.36 * 17.07e9) * 1e3 + 7.3, rel=0.05)
+
+
+def test_a_profiles_own_efficiency_wins_over_its_class() -> None:
+    fields = hardware_profiles.load("raspberry-pi-5-8gb").model_dump(mode="json", by_alias=True)
+    fields["estimator"] = {"eta_memory": {"low": 0.7, "mid": 0.72, "high": 0.75}}
+    own = HardwareProfile.model_validate(fields)
+    slow = estimate(POCKET.baseline_candidate, WORKLOAD, hardware_profiles.load("raspberry-pi-5-8gb"))
+    fast = estimate(POCKET.baseline_candidate, WORKLOAD, own)
+    assert fast.tpot_ms < 0.6 * slow.tpot_ms
+
+
+def test_a_calibrated_estimate_says_so_and_flags_what_it_has_not_seen() -> None:
+    candidate = POCKET.baseline_candidate
+    shallow = candidate.model_copy(update={"lm_depth": 2, "encoder": "efficientnet-lite0", "resolution": 112})
+    blocks = {b.key: b for c in (candidate, shallow) for b in needed(c, WORKLOAD)}.values()
+    table = [features(block) for block in blocks]
+    rates = [0.01, 1e-8, 2e-8, 5e-8, 1e-8, 2e-8, 1.0, 1e-5]
+    model = fit(FEATURES, table, [sum(r * f for r, f in zip(rates, row, strict=True)) for row in table])
+    found = estimate(candidate, WORKLOAD, hardware_profiles.load("rtx-4090"), model)
+    assert found.label == "estimated:calibrated" and not found.extrapolated
+    assert found.preprocess_ms == pytest.approx(1.0 + 1e-5 * candidate.resolution**2, rel=0.05)
+    far = WORKLOAD.model_copy(update={"prompt_tokens": 2000})
+    assert estimate(candidate, far, hardware_profiles.load("rtx-4090"), model).extrapolated
 
 
 def test_a_device_without_its_figures_is_refused_by_name_of_the_figure() -> None:

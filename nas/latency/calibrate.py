@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from nas.latency import calibrated
+from nas.latency.blocks import BlockSpec
+from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
 from nas.latency.device import Device, Timings
+from nas.latency.estimate import calibration_file
 from nas.latency.request import EndToEnd
+from nas.latency.work import FEATURES, features
 from nas.workload import Workload
 from search_spaces import Candidate
 
@@ -42,6 +48,24 @@ class CompositionCheck:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def from_points(device: Device, blocks: Sequence[BlockSpec], count: int) -> CalibratedModel:
+    """Measures `count` blocks far apart in what they compute and move, and fits the rest to them."""
+    table = [features(block) for block in blocks]
+    chosen = [blocks[index] for index in calibrated.spread(table, count)]
+    timings = device.exact(chosen)
+    return calibrated.fit(
+        FEATURES, [features(block) for block in chosen], [timings[block.key].value_ms for block in chosen]
+    )
+
+
+def keep(model: CalibratedModel, device: str) -> Path:
+    """Writes the coefficients where estimates look for them."""
+    file = calibration_file(device)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(model.to_json(), encoding="utf-8")
+    return file
 
 
 def spread(candidates: Sequence[Candidate], workload: Workload, timings: Timings, count: int) -> list[Candidate]:

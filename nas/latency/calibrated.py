@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 Matrix = NDArray[np.float64]
 COVERAGE = 0.8
@@ -63,7 +62,10 @@ class CalibratedModel:
     def from_json(cls, text: str) -> CalibratedModel:
         """Raises: ValueError, TypeError or KeyError where the text is no such model."""
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return cls(**plain)
 
 
 def fit(names: Sequence[str], features: ArrayLike, times_ms: ArrayLike) -> CalibratedModel:
@@ -84,6 +86,8 @@ def fit(names: Sequence[str], features: ArrayLike, times_ms: ArrayLike) -> Calib
 
 def solve(features: Matrix, times_ms: Matrix) -> Matrix:
     """Coefficients (k) that are positive and best in relative error."""
+    from scipy.optimize import nnls
+
     scale = np.maximum(features.max(axis=0), 1e-300)
     coefficients, _ = nnls(features / scale / times_ms[:, None], np.ones(len(times_ms)))
     found: Matrix = coefficients / scale

@@ -62,4 +62,6 @@ def compose(
     fitted = (projector.modelled or 0.0) * best["projector_ms"]
     low = total(best) * (1 - MODEL_ERROR) - fitted
     high = max(total(typical), total(best)) * (1 + MODEL_ERROR) + fitted
-    return Latency(**best, new_tokens=workload.new_tokens, label="composed", low_ms=low, high_ms=high)
+    return Latency(
+        **best, new_tokens=workload.new_tokens, label="composed", low_ms=low, high_ms=high, extrapolated=False
+    )

@@ -99,8 +99,12 @@ class Device:
         every = [block for block in wanted.values() if block.kind == "projector"]
         chosen = {block.key for block in connectors.sample(every)}
         measured = [block for block in wanted.values() if block.kind != "projector" or block.key in chosen]
-        known = quiet(ensure_blocks(measured, self.store, self.context, self._measure, self.canary_ms, progress))
+        known = self.exact(measured, progress)
         return Timings(self.context, known | connectors.complete(every, known))
+
+    def exact(self, blocks: Sequence[BlockSpec], progress: Progress = SILENT) -> dict[str, BlockTiming]:
+        """Every one of these blocks, measured."""
+        return quiet(ensure_blocks(blocks, self.store, self.context, self._measure, self.canary_ms, progress))
 
     def known(self, blocks: Sequence[BlockSpec]) -> Timings:
         """What the cache holds of the blocks, without asking the device."""

@@ -50,6 +50,22 @@ class Work:
         )  # fmt: skip
 
 
+FEATURES = (
+    "kernels", "product_flops", "convolution_flops", "weight_bytes", "activation_bytes", "convolution_bytes",
+    "photos", "pixels",
+)  # fmt: skip
+
+
+def features(block: BlockSpec) -> list[float]:
+    """What calibrated estimates are linear in; convolutions and preprocessing run at rates of their own."""
+    if block.kind == "preprocess":
+        return [0, 0, 0, 0, 0, 0, block.batch, block.batch * block.resolution**2]
+    work = block_work(block)
+    if block.kind == "vision" and encoder(block.encoder).family == "cnn":
+        return [work.kernels, 0, work.flops, work.weight_bytes, 0, work.activation_bytes, 0, 0]
+    return [work.kernels, work.flops, 0, work.weight_bytes, work.activation_bytes, 0, 0, 0]
+
+
 def block_work(block: BlockSpec) -> Work:
     """Work of any block."""
     if block.kind == "preprocess":

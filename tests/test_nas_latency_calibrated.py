@@ -1,0 +1,60 @@
+"""The calibrated model finds a device's rates, owns its error, and knows where it has not been."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.latency.calibrated import CalibratedModel, fit, spread
+
+NAMES = ("one", "flops", "bytes")
+RATES = np.array([0.5, 2.0, 0.3])
+
+
+def device(count: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A device whose time is exactly of the model's form, but for its noise."""
+    generator = np.random.default_rng(seed)
+    features = np.c_[np.ones(count), 10 ** generator.uniform(-1, 2, (count, 2))]
+    return features, features @ RATES * np.exp(noise * generator.normal(size=count))
+
+
+def test_rates_are_recovered_from_exact_points() -> None:
+    features, times = device(20, 0.0, 0)
+    assert fit(NAMES, features, times).coefficients == pytest.approx(RATES.tolist(), rel=1e-6)
+
+
+def test_no_rate_is_ever_negative() -> None:
+    features, times = device(8, 1.0, 3)
+    assert min(fit(NAMES, features, times).coefficients) >= 0
+
+
+def test_the_interval_holds_about_eighty_percent_of_new_points() -> None:
+    inside = []
+    for seed in range(40):
+        model = fit(NAMES, *device(20, 0.2, seed))
+        features, times = device(200, 0.2, 1000 + seed)
+        inside += [p.low <= t <= p.high for p, t in zip(model.predict(features), times, strict=True)]
+    assert 0.75 <= np.mean(inside) <= 0.92
+
+
+def test_points_outside_the_measured_ranges_are_flagged() -> None:
+    model = fit(NAMES, *device(20, 0.1, 0))
+    inside, outside = model.predict([[1, 10, 10], [1, 10, 1e6]])
+    assert (inside.extrapolated, outside.extrapolated) == (False, True)
+
+
+def test_coefficients_survive_json() -> None:
+    model = fit(NAMES, *device(20, 0.1, 0))
+    assert CalibratedModel.from_json(model.to_json()) == model
+
+
+def test_too_few_points_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 5 measured points, but got 4"):
+        fit(NAMES, *device(4, 0.1, 0))
+
+
+def test_spread_points_are_different_and_reach_the_ends() -> None:
+    features, _ = device(200, 0.0, 1)
+    chosen = spread(features[:, 1:], 20)
+    assert len(set(chosen)) == 20
+    assert features[chosen, 1].max() > 50 and features[chosen, 1].min() < 0.3
