@@ -80,7 +80,7 @@ def test_a_calibrated_estimate_says_so_and_flags_what_it_has_not_seen() -> None:
 
 
 def test_a_device_without_its_figures_is_refused_by_name_of_the_figure() -> None:
-    with pytest.raises(ProfileError, match=r"bandwidth_gbps of the outermost"):
+    with pytest.raises(ProfileError, match=r"compute\.peak_tflops\.fp32 is null"):
         estimate(POCKET.baseline_candidate, WORKLOAD, hardware_profiles.detect())
 
 

@@ -53,7 +53,7 @@ def rows(file: Path, devices: dict) -> tuple[list[dict], dict[str, int]]:
         tokens = 1.0 if row["phase"] == "decode" else length
         ms = 1e3 * tokens / value if row["unit"] == "tok/s" else value
         found.append({"device": row["device"], "kind": device["kind"], "phase": row["phase"], "ms": ms,
-                      "flops": 2 * params * tokens, "bytes": params * size, "rows": max(tokens, 32.0),
+                      "flops": 2 * params * tokens, "bytes": params * size, "rows": tokens,
                       "rate": (1e12 * (device["fp16"] or 1e6), 1e9 * device["gbps"])})  # fmt: skip
     return found, dict(skipped)
 

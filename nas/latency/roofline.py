@@ -42,7 +42,7 @@ REACHED = {
 # Eager frameworks at batch 1 reach less than the tuned runtimes of the published rows: their lower end, assumed.
 EAGER = 0.5
 OVERHEAD_US = Span(20, 10, 2)  # of starting one kernel; assumed
-SMALL_ROWS = 32  # below this many rows a matrix product cannot fill the units: eta_c falls in proportion
+SMALL_ROWS, LEAST_FILL = 32, 0.5  # below this many rows a matrix product cannot fill the units: eta_c halves; assumed
 
 
 def device_kind(profile: HardwareProfile) -> str:
@@ -84,7 +84,7 @@ def span_ms(
     flops: float, moved_bytes: float, rows: float, rate: tuple[float, float], shares: Reached, kernels: float = 0
 ) -> Span:
     """Milliseconds of one phase; `worst` is the longest."""
-    fill = min(1.0, rows / SMALL_ROWS)
+    fill = min(1.0, max(LEAST_FILL, rows / SMALL_ROWS))
     peak, bandwidth = rate
 
     def at(compute: float, memory: float, overhead_us: float) -> float:
