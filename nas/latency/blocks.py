@@ -82,6 +82,7 @@ class BlockTiming:
     canary_ms: float
     measured_at: str
     noisy: bool  # 25th percentile more than 8 % above the minimum
+    quiet_ms: float | None = None  # the calmer canary of its session; `canary_ms` is the busier one
     switches: int = 0  # times that the system took the processor away while the samples were taken
     scale: float = 1.0  # takes a timing of this session to the quietest session of the device
     modelled: float | None = None  # relative error to expect, where the timing was not measured but fitted to others

@@ -40,8 +40,9 @@ def quiet(timings: Mapping[str, BlockTiming]) -> dict[str, BlockTiming]:
     """All timings as they would have been in the quietest of their sessions, by the sessions' canaries."""
     if not timings:
         return {}
-    best = min(timing.canary_ms for timing in timings.values())
-    return {key: replace(timing, scale=best / timing.canary_ms) for key, timing in timings.items()}
+    canaries = {key: timing.quiet_ms or timing.canary_ms for key, timing in timings.items()}
+    best = min(canaries.values())
+    return {key: replace(timing, scale=best / canaries[key]) for key, timing in timings.items()}
 
 
 def ensure_blocks(
