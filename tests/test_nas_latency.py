@@ -39,7 +39,8 @@ def timing(value: float, canary: float = 1.0) -> BlockTiming:
 
 def test_composed_latency_is_shell_plus_depth_times_layer() -> None:
     candidate = SPACE.baseline_candidate
-    values = {"shell_prefill": 3.0, "layer_prefill": 5.0, "shell_decode": 0.5, "layer_decode": 0.25}
+    values = {"shell_prefill": 3.0, "shell_decode": 0.5}
+    values |= {"decoder_prefill": 3.0 + 12 * 5.0, "decoder_decode": 0.5 + 12 * 0.25}
     timings = {block.key: timing(values.get(block.kind, 1.0)) for block in needed(candidate, WORKLOAD)}
     found = compose(candidate, WORKLOAD, timings)
     assert found.prefill_ms == pytest.approx(3.0 + 5.0 * candidate.lm_depth)

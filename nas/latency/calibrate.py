@@ -75,8 +75,10 @@ def spread(candidates: Sequence[Candidate], workload: Workload, timings: Timings
     points = (points - points.mean(axis=0)) / np.maximum(points.std(axis=0), 1e-9)
     chosen = [int(points.sum(axis=1).argmin())]
     distance = np.linalg.norm(points - points[chosen[0]], axis=1)
+    depths = np.array([candidate.lm_depth for candidate in candidates])
     while len(chosen) < min(count, len(candidates)):
-        chosen.append(int(distance.argmax()))
+        fresh = ~np.isin(depths, depths[chosen])  # equal depths decode alike and could not be ranked
+        chosen.append(int(np.where(fresh, distance, -1.0).argmax() if fresh.any() else distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
     return [candidates[index] for index in chosen]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,7 +18,6 @@ from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
 from search_spaces import catalogue
 
-MOST_COPIES = 12  # bounds memory when layers are far smaller than the last-level cache
 PHOTO_SIZE = (640, 480)  # a typical picture that preprocessing shrinks
 Prepare = Callable[[nn.Module], nn.Module]
 
@@ -64,8 +62,8 @@ class JobFactory:
             "projector": self._projector_job,
             "shell_prefill": self._shell_prefill_job,
             "shell_decode": self._shell_decode_job,
-            "layer_prefill": self._layer_prefill_job,
-            "layer_decode": self._layer_decode_job,
+            "decoder_prefill": self._decoder_prefill_job,
+            "decoder_decode": self._decoder_decode_job,
         }
         return makers[block.kind](block)
 
@@ -75,11 +73,8 @@ class JobFactory:
             self._flushed = torch.zeros(int(self.cache_bytes) // 2)  # 2 x the cache in float32
         self._flushed.add_(1)
 
-    def _build_decoder(self, lm: str) -> LlamaForCausalLM:
-        """K distinct layers, 4 x the last-level cache together, so that each call finds its weights in memory."""
-        layer_bytes = 4 * sum(weight.numel() for weight in causal_lm(lm, 1).model.layers.parameters())
-        copies = min(MOST_COPIES, max(1, math.ceil(4 * self.cache_bytes / layer_bytes)))
-        decoder = causal_lm(lm, copies)
+    def _build_decoder(self, lm: str, depth: int) -> LlamaForCausalLM:
+        decoder = causal_lm(lm, depth)
         for index, layer in enumerate(decoder.model.layers):
             decoder.model.layers[index] = self.prepare_layer(layer)
         return decoder
@@ -105,44 +100,29 @@ class JobFactory:
         newest = torch.full((block.batch, 1), 5)
         return Job(block, lambda: model(input_ids=newest, use_cache=True).logits[:, -1:].argmax(-1))
 
-    def _layer_prefill_job(self, block: BlockSpec) -> Job:
-        model = self._decoder(block.lm).model
-        hidden = torch.randn(block.batch, block.length, model.config.hidden_size)
-        inputs = _positions(model, hidden, 0)
-        turn = iter(_endless(len(model.layers)))
-        state = {"cache": DynamicCache(config=model.config)}
-
-        def restore() -> None:
-            state["cache"] = DynamicCache(config=model.config)
+    def _decoder_prefill_job(self, block: BlockSpec) -> Job:
+        model = self._decoder(block.lm, block.depth)
+        embedded = torch.randn(block.batch, block.length, model.config.hidden_size)
 
         def run() -> object:
-            return model.layers[next(turn)](hidden, past_key_values=state["cache"], **inputs)
+            cache = DynamicCache(config=model.config)
+            found = model(inputs_embeds=embedded, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return found.logits[:, -1:].argmax(-1)
 
-        return Job(block, run, restore)
+        return Job(block, run)
 
-    def _layer_decode_job(self, block: BlockSpec) -> Job:
+    def _decoder_decode_job(self, block: BlockSpec) -> Job:
         """One new token against a cache of the true context, which is cropped back after each call."""
-        model = self._decoder(block.lm).model
+        model = self._decoder(block.lm, block.depth)
         filled = DynamicCache(config=model.config)
         prompt = torch.randn(block.batch, block.length, model.config.hidden_size)
-        inputs = _positions(model, prompt, 0)
-        for layer in model.layers:
-            prompt = layer(prompt, past_key_values=filled, **inputs)
-        hidden = torch.randn(block.batch, 1, model.config.hidden_size)
-        inputs = _positions(model, hidden, block.length)
-        turn = iter(_endless(len(model.layers)))
-        grown: list[int] = []
+        model(inputs_embeds=prompt, past_key_values=filled, use_cache=True, logits_to_keep=1)
+        newest = torch.full((block.batch, 1), 5)
 
         def run() -> object:
-            grown.append(next(turn))
-            return model.layers[grown[-1]](hidden, past_key_values=filled, **inputs)
+            return model(input_ids=newest, past_key_values=filled, use_cache=True).logits[:, -1:].argmax(-1)
 
-        def restore() -> None:
-            while grown:
-                layer = filled.layers[grown.pop()]
-                layer.crop(-1)  # type: ignore[union-attr]
-
-        return Job(block, run, restore)
+        return Job(block, run, lambda: filled.crop(-1))
 
     def _preprocess_job(self, block: BlockSpec) -> Job:
         photos = [photo()] * block.batch
@@ -171,16 +151,6 @@ def photo() -> Any:
     from PIL import Image
 
     return Image.effect_noise(PHOTO_SIZE, 64).convert("RGB")
-
-
-def _endless(count: int) -> Iterator[int]:
-    while True:
-        yield from range(count)
-
-
-def _positions(model: Any, hidden: Tensor, start: int) -> dict[str, Any]:
-    positions = torch.arange(start, start + hidden.shape[1]).unsqueeze(0)
-    return {"position_ids": positions, "position_embeddings": model.rotary_emb(hidden, positions)}
 
 
 def causal_lm(lm: str, layers: int) -> LlamaForCausalLM:
