@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import config as configs
 from nas import report_checks as checks
+from nas import report_devices
 from nas.records import Evaluation, Latency, Training
 from nas.run_folder import ENV, RunFolder
 from nas.store import Store
@@ -90,11 +91,14 @@ def describe(run: Run) -> dict[str, Any]:
         "proxy_check": checks.proxy_check(run.evaluations, run.trainings),
         "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),
         "label_warning": checks.label_warning(entries),
+        "devices_compared": report_devices.compare(run.evaluations, problem.devices),
         "failures": [{"key": e.key, "reason": e.error} for e in run.evaluations if e.status == "failed"],
         "environment": run.environment,
         "wall_s": float(run.meta["wall_s"] or 0.0),
     }  # fmt: skip
     found["verdict"] = checks.verdict(found)
+    if found["devices_compared"] is not None:
+        found["verdict"] += report_devices.in_words(found["devices_compared"])
     return found
 
 

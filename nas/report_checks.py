@@ -180,7 +180,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
             f"{inside} of {len(errors)} measured values lie inside the composed interval."
         )
     lines += _over_limit(found, finalists)
-    reach = [item["high"] / item["latency_ms"] for entry in found["front"] for item in entry["latency"].values()]
+    latencies = [item for entry in found["front"] for item in entry["latency"].values()]
+    reach = [item["high"] / item["latency_ms"] for item in latencies if item["label"] == "composed"]
     if max(reach, default=0.0) > BUSY:
         lines.append(
             f"Latency is uncertain: its interval reaches up to {max(reach):.1f}x the value on this front, so the "
