@@ -94,9 +94,12 @@ def test_profile_reads_what_was_measured_on_the_device(tmp_path: Path, monkeypat
     assert "not measured for" in run("profile", own(tmp_path, constraints=["tpot_ms <= 2"]), "--device", "local")
 
     wanted = {block.key: block for candidate in MICRO.candidates for block in needed(candidate, WORKLOAD)}
-    made_up = BlockTiming(block={}, samples_ms=(2.0, 3.0), canary_ms=1.0, measured_at="2026-01-01", noisy=False)
+
+    def made_up(ms: float) -> BlockTiming:
+        return BlockTiming(block={}, samples_ms=(ms, 1.5 * ms), canary_ms=1.0, measured_at="2026-01-01", noisy=False)
+
     store = Store.user_cache()
-    store.add_block_timings(context_here(here), dict.fromkeys(wanted, made_up))
+    store.add_block_timings(context_here(here), {k: made_up(2.0 + 2.0 * b.depth) for k, b in wanted.items()})
     store.close()
     document = printed("profile", "micro", "--device", "local")
     assert document["device"] == here.id

@@ -227,7 +227,7 @@ def test_ray_measures_on_the_labelled_node_one_at_a_time() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     first, second = sorted(found["spans"])
-    assert [kind for _, kind in first] == [kind for _, kind in second] == ["environment", "timings", "done"]
+    assert [kind for _, kind in first] == [kind for _, kind in second] == ["environment", "timings", "timings", "done"]
     assert first[-1][0] <= second[0][0], "the second request started before the first was done"
     assert "ray start --address" in found["missing"] and "device=other" in found["missing"]
 
