@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -141,61 +142,126 @@ class _Worker:
 class _Gauge:
     """Measures on the node that it was placed on; its node holds one slot, so that there is never a second at work."""
 
-    def run(self, request: str) -> Iterator[str]:
-        """JSON lines as they come, in a process of its own like on every other device."""
+    def run(self, arguments: list[str], sent: bytes) -> Iterator[str]:
+        """Lines of a Python process of its own, like on every other device. Its stdin ends when this actor does."""
+        import json
         import subprocess
         import sys
+        import tempfile
 
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nas.latency.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdin and process.stdout
-        with process:
-            process.stdin.write(request)
-            process.stdin.close()
-            for line in process.stdout:  # noqa: UP028 - Ray sends into its generators, which a file does not take
-                yield line
+        import ray
+
+        environment = {**os.environ, "NAS_NODE": ray.get_runtime_context().get_node_id()}
+        command = [sys.executable, *arguments]
+        with tempfile.TemporaryFile() as said, subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment
+        ) as process:  # fmt: skip
+            assert process.stdin and process.stdout
+            process.stdin.write(sent)
+            process.stdin.flush()
+            for line in process.stdout:
+                yield line.decode(errors="replace")
+            if process.wait() != 0:
+                said.seek(0)
+                words = said.read().decode(errors="replace").split("\n")
+                reason = next((line for line in reversed(words) if line.strip()), f"exit code {process.returncode}")
+                yield json.dumps({"kind": "error", "message": reason}) + "\n"
 
 
 def measure_on_ray(
-    label: Mapping[str, str], slot: str, request: str, address: str | None = None, patience_s: float = 60
+    label: Mapping[str, str],
+    slot: str,
+    arguments: list[str],
+    sent: bytes,
+    address: str | None = None,
+    patience_s: float = 30,
 ) -> Iterator[str]:
-    """Lines of the worker on the node that bears the label and the slot, as they come.
+    """Lines of `python arguments` on the node that bears the label and the slot, as they come; `sent` is its stdin.
 
-    Raises: RunnerError where no such node has room within `patience_s`, or where it dies.
+    Raises: RunnerError where no such node is there within `patience_s`, or where it dies. A busy one is waited for.
     """
+    ray = _connected(address)
+    gauge: Any = ray.remote(num_cpus=0, max_restarts=0)(_Gauge)
+    actor: Any = gauge.options(resources={slot: 1}, label_selector=dict(label)).remote()
+    try:
+        ready = actor.__ray_ready__.remote()
+        while not ray.wait([ready], timeout=patience_s)[0]:
+            if not any(_bears(node, label, slot) for node in ray.nodes()):
+                raise RunnerError(_missing(label, slot, patience_s))
+            yield '{"kind": "progress"}\n'  # another request has the slot
+        for line in actor.run.options(num_returns="streaming").remote(arguments, sent):
+            yield ray.get(line)
+    except ray.exceptions.RayError as error:
+        raise RunnerError(
+            f"the node died ({type(error).__name__}); what was finished is kept, start it again and try again"
+        ) from error
+    finally:
+        ray.kill(actor)
+
+
+def _connected(address: str | None) -> Any:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if not ray.is_initialized():
         try:
+            _reach(address)
             ray.init(address=address or "auto", log_to_driver=False)
-        except ConnectionError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RunnerError(
-                f"no Ray cluster answers at {address or 'this machine'}; start one: ray start --head"
+                f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:120]}); "
+                f"start one: ray start --head"
             ) from error
-    gauge: Any = ray.remote(num_cpus=0, max_restarts=0)(_Gauge)
-    actor: Any = gauge.options(resources={slot: 1}, label_selector=dict(label)).remote()
-    wanted = ",".join(f"{key}={value}" for key, value in label.items())
+    return ray
+
+
+def _reach(address: str | None) -> None:
+    """Raises: OSError at once, where Ray itself would try for over ten minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "://" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _bears(node: Mapping[str, Any], label: Mapping[str, str], slot: str) -> bool:
+    return bool(node["Alive"] and node["Resources"].get(slot) and label.items() <= node["Labels"].items())
+
+
+def _missing(label: Mapping[str, str], slot: str, patience_s: float) -> str:
+    labels = ",".join(f"{key}={value}" for key, value in label.items())
+    flag = f"--labels {labels} " if labels else ""
+    return (
+        f"no Ray node has the slot {slot!r} and the labels {labels or '(none)'} after {patience_s:g} s; on the device "
+        f"run: ray start --address HEAD:6379 {flag}--resources '{{\"{slot}\": 1}}'"
+    )
+
+
+def main() -> int:
+    """Measures through a cluster in a process of its own: a search in this program may have a cluster of its own.
+
+    Stdin: the arguments of `measure_on_ray` as a line of JSON, then the bytes to be sent. Stdout: the device's lines.
+    """
+    import json
+    import sys
+
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print must not come between the lines
+    asked = json.loads(sys.stdin.buffer.readline())
     try:
-        ready, _ = ray.wait([actor.__ray_ready__.remote()], timeout=patience_s)
-        if not ready:
-            raise RunnerError(
-                f"no Ray node with a free slot {slot!r} and labels {wanted or 'any'} in {patience_s:.0f} s; "
-                f"on the device run: ray start --address HEAD:6379 --labels {wanted or 'KEY=VALUE'} "
-                f"--resources '{{\"{slot}\": 1}}'"
-            )
-        for line in actor.run.options(num_returns="streaming").remote(request):
-            yield ray.get(line)
-    except ray.exceptions.RayError as error:
-        raise RunnerError(
-            f"the Ray node with slot {slot!r} died: {type(error).__name__}; what was finished is kept"
-        ) from error
-    finally:
-        ray.kill(actor)
+        for line in measure_on_ray(**asked, sent=sys.stdin.buffer.read()):
+            answers.write(line)
+            answers.flush()
+    except RunnerError as error:
+        answers.write(json.dumps({"kind": "error", "message": str(error)}) + "\n")
+        answers.flush()
+        return 1
+    return 0
 
 
 def executor(evaluate: Evaluate, workers: int, timeout_s: float) -> Executor:
     """In process for one worker, Ray for more."""
     return SerialExecutor(evaluate) if workers == 1 else RayExecutor(evaluate, workers, timeout_s)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

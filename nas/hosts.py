@@ -25,6 +25,7 @@ class Host(_Record):
     port: int = Field(default=22, ge=1, le=65535)
     identity_file: str | None = None
     python: str = "python3"
+    workdir: str | None = Field(default=None, description="where its temporary folder is made; None = its own choice")
     options: dict[str, str] = Field(default_factory=dict, description="further -o options of ssh")
 
 
@@ -33,6 +34,7 @@ class Phone(_Record):
 
     serial: str = Field(pattern=NO_OPTION)
     python: str = "python3"
+    workdir: str | None = None
 
 
 class Cluster(_Record):
@@ -73,7 +75,7 @@ def phone(name: str) -> Phone:
 
 
 def ray_address() -> str | None:
-    """Of the user's cluster; None = the one that this process has started or starts."""
+    """Of the user's cluster; None = the one that runs on this machine."""
     found = _read().ray
     return None if found is None else found.address
 

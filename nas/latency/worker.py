@@ -1,8 +1,9 @@
 """What runs on the device, in a process of its own: one request on stdin, JSON lines on stdout.
 
 Lines: {"kind": "environment", ...}, then for blocks {"kind": "timings", "timings": {key: record}} as each group is
-done, for candidates {"kind": "requests", "results": {key: record}}, and at last {"kind": "done"} or
-{"kind": "error", "message": ...}. What libraries print goes to stderr.
+done, for candidates {"kind": "requests", "results": {key: record}}, and at last {"kind": "done", ...} or
+{"kind": "error", "message": ...}; {"kind": "progress"} in between says that the device is at work. What libraries
+print goes to stderr. Imports are late, so that a device that lacks a package can say so.
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ import json
 import os
 import platform
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas.latency.request import Request
+if TYPE_CHECKING:
+    from nas.latency.blocks import BlockTiming
+    from nas.latency.request import Request
 
 Emit = Callable[[dict[str, Any]], None]
+Pause = Callable[[float], None]
 MOST_REQUEST_BYTES = 2**24
+QUIET_S = 30.0  # a device at work speaks this often, so that a slow one is not taken for dead
+PIP_NAMES = {"yaml": "PyYAML", "PIL": "pillow"}  # where they differ from the name that is imported
 # The allocator keeps what it has and asks for huge pages. Without this, the same convolutional encoder took 9, 13 or
 # 20 ms from one process to the next, by whether its activations were returned to the system after each call.
 STEADY_ALLOCATOR = {
@@ -29,7 +37,7 @@ STEADY_ALLOCATOR = {
 }
 
 
-def serve(request: Request, emit: Emit) -> None:
+def serve(request: Request, emit: Emit, pause: Pause = time.sleep) -> None:
     """Measures what the request names. Raises: NasError, ProfileError."""
     from hardware_profiles import ProfileError
     from nas.latency.backends import check
@@ -45,13 +53,13 @@ def serve(request: Request, emit: Emit) -> None:
     for runtime in profile.runtimes:
         if runtime.name == request.runtime:
             os.environ.update(runtime.env)
-    _measure(request, emit)
+    _measure(request, emit, pause)
 
 
-def _measure(request: Request, emit: Emit) -> None:
+def _measure(request: Request, emit: Emit, pause: Pause) -> None:
     from nas.latency.context import context_here
     from nas.latency.end_to_end import measure_requests
-    from nas.latency.measure import canary_at, measure_blocks
+    from nas.latency.measure import canary_at, involuntary_switches, measure_blocks
 
     profile = request.profile
     context = context_here(profile, request.runtime, request.dtype)
@@ -63,19 +71,45 @@ def _measure(request: Request, emit: Emit) -> None:
             "canary_ms": canary_at(context.threads),
         }
     )
-    cache_mib = profile.memory.last_level_cache_mib
+    cache_mib, clock = profile.memory.last_level_cache_mib, SpeakingClock(emit)
+
+    def keep(found: dict[str, BlockTiming]) -> None:
+        emit({"kind": "timings", "timings": {key: asdict(timing) for key, timing in found.items()}})
+        pause(profile.runner.cooldown_s)
+
     if request.blocks:
         measure_blocks(
-            request.blocks, context, last_level_cache_mib=cache_mib, seed=request.seed,
-            keep=lambda found: emit({"kind": "timings", "timings": {key: asdict(t) for key, t in found.items()}}),
-        )  # fmt: skip
+            request.blocks, context, last_level_cache_mib=cache_mib, clock=clock, seed=request.seed, keep=keep
+        )
     if request.candidates and request.workload is not None:
         found = measure_requests(
             request.candidates, request.workload, context, last_level_cache_mib=cache_mib, rounds=request.rounds,
-            sustained_s=request.sustained_s, seed=request.seed,
+            sustained_s=request.sustained_s, clock=clock, seed=request.seed,
         )  # fmt: skip
         emit({"kind": "requests", "results": {key: asdict(value) for key, value in found.items()}})
-    emit({"kind": "done", "temperature_c": temperature_c(), "load_average": environment()["load_average"]})
+    emit(
+        {
+            "kind": "done",
+            "temperature_c": temperature_c(),
+            "load_average": environment()["load_average"],
+            "involuntary_switches": involuntary_switches(),
+        }
+    )
+
+
+class SpeakingClock:
+    """The measurement's clock in s; says `progress` now and then. The word costs microseconds twice a minute."""
+
+    def __init__(self, emit: Emit, clock: Callable[[], float] = time.perf_counter, quiet_s: float = QUIET_S) -> None:
+        self.emit, self.clock, self.quiet_s = emit, clock, quiet_s
+        self.spoke = clock()
+
+    def __call__(self) -> float:
+        now = self.clock()
+        if now - self.spoke > self.quiet_s:
+            self.spoke = now
+            self.emit({"kind": "progress"})
+        return now
 
 
 def environment() -> dict[str, Any]:
@@ -87,7 +121,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "system": platform.platform(),
         "processor": _name(),
-        "node": platform.node(),
+        "node": os.environ.get("NAS_NODE") or platform.node(),
         "process": os.getpid(),
         "torch": version("torch"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
@@ -116,16 +150,21 @@ def _name() -> str:
 
 def _pin(mask: str | None) -> None:
     """Only the processors of the mask, as `taskset` reads it."""
-    if mask is not None and hasattr(os, "sched_setaffinity"):
-        bits = int(mask, 16)
+    from nas.errors import RunnerError
+
+    if mask is None or not hasattr(os, "sched_setaffinity"):
+        return
+    bits = int(mask, 16)
+    try:
         os.sched_setaffinity(0, {index for index in range(bits.bit_length()) if bits >> index & 1})
+    except OSError:
+        raise RunnerError(
+            f"cpu_mask {mask!r} names none of the {os.cpu_count()} processors; correct runner.cpu_mask of the profile"
+        ) from None
 
 
 def main() -> int:
     """One request; exit code 1 where it failed, with the reason as the last line."""
-    from hardware_profiles import ProfileError
-    from nas.errors import NasError
-
     if not os.environ.keys() >= STEADY_ALLOCATOR.keys():  # read when a process starts, so it starts again
         os.execve(sys.executable, [sys.executable, "-m", __spec__.name], {**STEADY_ALLOCATOR, **os.environ})
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -136,21 +175,33 @@ def main() -> int:
         answers.flush()
 
     try:
-        request = Request.from_json(sys.stdin.buffer.read(MOST_REQUEST_BYTES).decode())
-        os.environ["OMP_NUM_THREADS"] = str(request.profile.measuring_threads)  # before torch is imported
-        serve(request, emit)
-    except ModuleNotFoundError as error:
-        emit(
-            {
-                "kind": "error",
-                "message": f"the device lacks the Python package {error.name!r}; install it there with pip",
-            }
-        )
-        return 1
-    except (NasError, ProfileError, ValueError, RuntimeError, MemoryError) as error:
-        emit({"kind": "error", "message": f"{' '.join(str(error).split()) or type(error).__name__}"})
+        _answer(sys.stdin.buffer.read(MOST_REQUEST_BYTES + 1), emit)
+    except Exception as error:  # the edge of the process: the cause goes to stderr, its one line to whoever asked
+        traceback.print_exc()
+        emit({"kind": "error", "message": _reason(error)})
         return 1
     return 0
+
+
+def _answer(asked: bytes, emit: Emit) -> None:
+    from nas.latency.request import Request
+
+    if len(asked) > MOST_REQUEST_BYTES:
+        raise ValueError(f"a request may have {MOST_REQUEST_BYTES} bytes, but this one is longer; ask for less at once")
+    request = Request.from_json(asked.decode())
+    os.environ["OMP_NUM_THREADS"] = str(request.profile.measuring_threads)  # before torch is imported
+    serve(request, emit)
+
+
+def _reason(error: Exception) -> str:
+    """One line; a bug is told from a mistake by its type."""
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "?").split(".")[0]
+        pip_name = PIP_NAMES.get(name, name)
+        return f"it lacks the Python package {name!r}; run there: {sys.executable} -m pip install {pip_name}"
+    message = " ".join(str(error).split())
+    is_mistake = type(error).__module__.split(".")[0] in ("nas", "hardware_profiles", "search_spaces")
+    return message if is_mistake else f"{type(error).__name__}: {message}"
 
 
 if __name__ == "__main__":
