@@ -152,7 +152,8 @@ class _Gauge:
         import ray
 
         environment = {**os.environ, "NAS_NODE": ray.get_runtime_context().get_node_id()}
-        command = [sys.executable, *arguments]
+        # Ray kills the children of an actor outright; a grandchild lives to see its stdin end, and clears up.
+        command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, *arguments]
         with tempfile.TemporaryFile() as said, subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment
         ) as process:  # fmt: skip

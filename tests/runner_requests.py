@@ -55,3 +55,12 @@ def ends(process: int, within_s: float = 20) -> bool:
             return True
         Event().wait(0.05)
     return False
+
+
+def is_empty(folder: Path | str, within_s: float = 10) -> bool:
+    """Soon: a device clears up by itself when the conversation is over."""
+    for _ in range(int(within_s / 0.05)):
+        if not any(Path(folder).iterdir()):
+            return True
+        Event().wait(0.05)
+    return False

@@ -10,18 +10,18 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
-from runner_requests import BLOCKS, EVERY_BLOCK, assert_measured, ends, here
+from runner_requests import BLOCKS, EVERY_BLOCK, assert_measured, ends, here, is_empty
 
 from nas.errors import RunnerError
+from nas.latency.blocks import BlockSpec
 from nas.latency.request import Request
 from nas.latency.runners import RayRunner
 
 LABEL, SLOT = {"device": "pi"}, "pi_slot"
-SMALL = Request(here(kind="ray", slot=SLOT, label=LABEL), blocks=BLOCKS)
-LARGE = Request(here(kind="ray", slot=SLOT, label=LABEL), blocks=EVERY_BLOCK)
 # In a process of its own, as clusters are; a word on stdin takes the device's node away, the end of stdin all.
 CLUSTER = """
 import json, sys
@@ -36,6 +36,10 @@ if sys.stdin.readline():
     sys.stdin.readline()
 cluster.shutdown()
 """
+
+
+def asked(workdir: Path, blocks: tuple[BlockSpec, ...]) -> Request:
+    return Request(here(kind="ray", slot=SLOT, label=LABEL, workdir=str(workdir)), blocks=blocks)
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,11 @@ def nodes() -> Iterator[Nodes]:
         process.stdin.close()
 
 
-def test_ray_measures_on_the_labelled_node_one_at_a_time(nodes: Nodes) -> None:
+def test_ray_measures_on_the_labelled_node_one_at_a_time(nodes: Nodes, tmp_path: Path) -> None:
     found: list[list[tuple[float, dict[str, Any]]]] = []
 
     def measure() -> None:
-        messages = RayRunner(LABEL, SLOT, nodes.address).run(SMALL)
+        messages = RayRunner(LABEL, SLOT, nodes.address).run(asked(tmp_path, BLOCKS))
         found.append([(time.monotonic(), message) for message in messages if message["kind"] != "progress"])
 
     threads = [threading.Thread(target=measure) for _ in range(2)]
@@ -79,30 +83,31 @@ def test_ray_measures_on_the_labelled_node_one_at_a_time(nodes: Nodes) -> None:
         assert answers[0][1]["node"] == nodes.device != nodes.head
     assert first[0][1]["process"] != second[0][1]["process"]
     assert first[-1][0] <= second[0][0], "the second request started before the first was done"
+    assert is_empty(tmp_path)
 
 
-def test_a_request_that_is_dropped_frees_the_device(nodes: Nodes) -> None:
-    messages = RayRunner(LABEL, SLOT, nodes.address).run(LARGE)
+def test_a_request_that_is_dropped_frees_the_device(nodes: Nodes, tmp_path: Path) -> None:
+    messages = RayRunner(LABEL, SLOT, nodes.address).run(asked(tmp_path, EVERY_BLOCK))
     process = next(messages)["process"]
     messages.close()  # type: ignore[attr-defined]
-    assert ends(process)
+    assert ends(process) and is_empty(tmp_path)
 
 
 def test_a_device_that_is_not_in_the_cluster_is_said_with_the_line_to_type(nodes: Nodes) -> None:
     command = [sys.executable, "-m", "nas.execution"]
-    asked = {"label": {"device": "tx"}, "slot": SLOT, "address": nodes.address, "arguments": [], "patience_s": 1}
-    done = subprocess.run(command, input=json.dumps(asked) + "\n", capture_output=True, text=True, check=False)
+    wanted = {"label": {"device": "tx"}, "slot": SLOT, "address": nodes.address, "arguments": [], "patience_s": 1}
+    done = subprocess.run(command, input=json.dumps(wanted) + "\n", capture_output=True, text=True, check=False)
     message = json.loads(done.stdout)["message"]
     assert done.returncode == 1
     assert "no Ray node has the slot 'pi_slot' and the labels device=tx after 1 s" in message
     assert """ray start --address HEAD:6379 --labels device=tx --resources '{"pi_slot": 1}'""" in message
 
 
-def test_a_node_that_dies_keeps_what_was_finished(nodes: Nodes) -> None:
+def test_a_node_that_dies_keeps_what_was_finished(nodes: Nodes, tmp_path: Path) -> None:
     """The last test of the module: the device's node is gone after it."""
     arrived: list[dict[str, Any]] = []
     with pytest.raises(RunnerError, match=r"Ray slot 'pi_slot': .*what was finished is kept"):
-        for message in RayRunner(LABEL, SLOT, nodes.address).run(LARGE):
+        for message in RayRunner(LABEL, SLOT, nodes.address).run(asked(tmp_path, EVERY_BLOCK)):
             if message["kind"] == "timings" and not any(each["kind"] == "timings" for each in arrived):
                 assert nodes.process.stdin
                 nodes.process.stdin.write("the device dies\n")
@@ -110,13 +115,13 @@ def test_a_node_that_dies_keeps_what_was_finished(nodes: Nodes) -> None:
             arrived.append(message)
     finished = {key for message in arrived for key in message.get("timings", {})}
     assert 0 < len(finished) < len(EVERY_BLOCK)
-    assert ends(arrived[0]["process"])
+    assert ends(arrived[0]["process"]) and is_empty(tmp_path)
 
 
 def test_no_cluster_is_said_with_its_address() -> None:
-    asked = {"label": {}, "slot": SLOT, "address": "127.0.0.1:1", "arguments": []}
+    wanted = {"label": {}, "slot": SLOT, "address": "127.0.0.1:1", "arguments": []}
     done = subprocess.run(
-        [sys.executable, "-m", "nas.execution"], input=json.dumps(asked) + "\n", capture_output=True, text=True,
+        [sys.executable, "-m", "nas.execution"], input=json.dumps(wanted) + "\n", capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert "no Ray cluster answers at 127.0.0.1:1 (" in json.loads(done.stdout)["message"]

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from runner_requests import BLOCKS, EVERY_BLOCK, assert_measured, ends, here
+from runner_requests import BLOCKS, EVERY_BLOCK, assert_measured, ends, here, is_empty
 
 from nas.errors import RunnerError
 from nas.hosts import Host
@@ -67,19 +67,9 @@ def _answers(port: int) -> bool:
     return False
 
 
-def is_empty(folder: str | None) -> bool:
-    """Soon: the device clears up by itself when the conversation is over."""
-    assert folder is not None
-    for _ in range(200):
-        if not any(Path(folder).iterdir()):
-            return True
-        Event().wait(0.05)
-    return False
-
-
 def test_ssh_sends_the_code_measures_over_there_and_leaves_nothing_behind(sshd: Host) -> None:
     assert_measured(list(SshRunner(sshd, "pi").run(SMALL)))
-    assert is_empty(sshd.workdir)
+    assert is_empty(sshd.workdir or "")
 
 
 def test_a_device_that_dies_keeps_what_was_finished(sshd: Host) -> None:
@@ -100,7 +90,7 @@ def test_a_link_that_breaks_stops_the_device(sshd: Host) -> None:
     process = next(messages)["process"]
     messages.close()  # type: ignore[attr-defined]
     assert ends(process)
-    assert is_empty(sshd.workdir)
+    assert is_empty(sshd.workdir or "")
 
 
 @pytest.mark.parametrize(
