@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,11 @@ class Quality:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def request_ms(parts: Mapping[str, float], new_tokens: int) -> float:
+    """Time of a whole answer from its parts: the first token and new_tokens - 1 decode steps of `tpot_ms`."""
+    return sum(parts.values()) + (new_tokens - 2) * parts["tpot_ms"]
 
 
 @dataclass(frozen=True, slots=True)

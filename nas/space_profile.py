@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -103,11 +104,8 @@ def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Worklo
 
     every = [space.baseline_candidate, *space.candidates]
     blocks = {block.key: block for candidate in every for block in needed(candidate, workload)}
-    store = Store.user_cache()
-    try:
+    with closing(Store.user_cache()) as store:
         return Device(device, store).known(list(blocks.values()))
-    finally:
-        store.close()
 
 
 def _constraint(text: str, workload: Workload, timings: Mapping[str, BlockTiming]) -> Constraint:

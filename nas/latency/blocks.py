@@ -12,6 +12,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from nas.workload import Workload
@@ -50,12 +51,18 @@ class BlockSpec:
 
     @property
     def key(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _key(self)
 
     def __str__(self) -> str:
         parts = [self.encoder, self.resolution, self.projector, self.compression, self.lm, self.length, self.depth]
         return " ".join([self.kind, *(str(part) for part in parts if part)])
+
+
+@lru_cache(maxsize=65536)
+def _key(block: BlockSpec) -> str:
+    """Composing every candidate of a space asks for the same few keys over and over."""
+    text = json.dumps(asdict(block), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,11 @@ class BlockTiming:
     @property
     def median_ms(self) -> float:
         return self.scale * sorted(self.samples_ms)[len(self.samples_ms) // 2]
+
+    @property
+    def calm_canary_ms(self) -> float:
+        """What minima of this session are compared by."""
+        return self.canary_ms if self.quiet_ms is None else self.quiet_ms
 
     @property
     def contended(self) -> bool:

@@ -40,7 +40,7 @@ def quiet(timings: Mapping[str, BlockTiming]) -> dict[str, BlockTiming]:
     """All timings as they would have been in the quietest of their sessions, by the sessions' canaries."""
     if not timings:
         return {}
-    canaries = {key: timing.quiet_ms or timing.canary_ms for key, timing in timings.items()}
+    canaries = {key: timing.calm_canary_ms for key, timing in timings.items()}
     best = min(canaries.values())
     return {key: replace(timing, scale=best / canaries[key]) for key, timing in timings.items()}
 

@@ -17,6 +17,7 @@ from nas.latency.compose import compose
 from nas.latency.device import Device, Timings
 from nas.latency.estimate import calibration_file
 from nas.latency.request import EndToEnd
+from nas.latency.spread import farthest
 from nas.latency.work import FEATURES, features
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -53,11 +54,10 @@ class CompositionCheck:
 def from_points(device: Device, blocks: Sequence[BlockSpec], count: int) -> CalibratedModel:
     """Measures `count` blocks far apart in what they compute and move, and fits the rest to them."""
     table = [features(block) for block in blocks]
-    chosen = [blocks[index] for index in calibrated.spread(table, count)]
-    timings = device.exact(chosen)
-    return calibrated.fit(
-        FEATURES, [features(block) for block in chosen], [timings[block.key].value_ms for block in chosen]
-    )
+    chosen = calibrated.spread(table, count)
+    timings = device.exact([blocks[index] for index in chosen])
+    times = [timings[blocks[index].key].value_ms for index in chosen]
+    return calibrated.fit(FEATURES, [table[index] for index in chosen], times)
 
 
 def keep(model: CalibratedModel, device: str) -> Path:
@@ -72,15 +72,8 @@ def spread(candidates: Sequence[Candidate], workload: Workload, timings: Timings
     """Candidates far apart in composed TTFT and time per token: the fastest first, then always the farthest."""
     found = [compose(candidate, workload, timings, timings.context.runtime) for candidate in candidates]
     points = np.log([[latency.ttft_ms, latency.tpot_ms] for latency in found])
-    points = (points - points.mean(axis=0)) / np.maximum(points.std(axis=0), 1e-9)
-    chosen = [int(points.sum(axis=1).argmin())]
-    distance = np.linalg.norm(points - points[chosen[0]], axis=1)
-    depths = np.array([candidate.lm_depth for candidate in candidates])
-    while len(chosen) < min(count, len(candidates)):
-        fresh = ~np.isin(depths, depths[chosen])  # equal depths decode alike and could not be ranked
-        chosen.append(int(np.where(fresh, distance, -1.0).argmax() if fresh.any() else distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return [candidates[index] for index in chosen]
+    depths = [candidate.lm_depth for candidate in candidates]  # equal depths decode alike and could not be ranked
+    return [candidates[index] for index in farthest(points, count, largest_first=False, groups=depths)]
 
 
 def check_composition(

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas.latency.spread import farthest
+
 Matrix = NDArray[np.float64]
 COVERAGE = 0.8
 LEAST_POINTS = 5
@@ -104,16 +106,8 @@ def left_out(features: Matrix, times_ms: Matrix) -> Matrix:
 
 
 def spread(features: ArrayLike, count: int) -> list[int]:
-    """Indices of `count` points far apart in the logarithm of their features: the largest, then always the farthest."""
-    scaled = np.log(np.asarray(features, dtype=float) + 1e-12)
-    deviation = scaled.std(axis=0)
-    scaled = (scaled - scaled.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    chosen = [int(scaled.sum(axis=1).argmax())]
-    distance = np.linalg.norm(scaled - scaled[chosen[0]], axis=1)
-    while len(chosen) < min(count, len(scaled)):
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[chosen[-1]], axis=1))
-    return chosen
+    """Indices of `count` points far apart in the logarithm of their features, the largest first."""
+    return farthest(np.log(np.asarray(features, dtype=float) + 1e-12), count)
 
 
 def _interval(ratios: Matrix) -> tuple[float, float]:

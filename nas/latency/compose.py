@@ -15,7 +15,7 @@ from nas.latency.blocks import (
     projector_block,
     vision_block,
 )
-from nas.records import Latency
+from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
 
@@ -55,13 +55,11 @@ def compose(
             "tpot_ms": decoder("decode", context, view),
         }
 
-    def total(values: dict[str, float]) -> float:
-        return sum(values.values()) + (workload.new_tokens - 2) * values["tpot_ms"]
-
     best, typical = parts("value_ms"), parts("median_ms")
+    least, usual = request_ms(best, workload.new_tokens), request_ms(typical, workload.new_tokens)
     fitted = (projector.modelled or 0.0) * best["projector_ms"]
-    low = total(best) * (1 - MODEL_ERROR) - fitted
-    high = max(total(typical), total(best)) * (1 + MODEL_ERROR) + fitted
+    low = least * (1 - MODEL_ERROR) - fitted
+    high = max(usual, least) * (1 + MODEL_ERROR) + fitted
     return Latency(
         **best, new_tokens=workload.new_tokens, label="composed", low_ms=low, high_ms=high, extrapolated=False
     )

@@ -39,7 +39,7 @@ class Timings(Mapping[str, BlockTiming]):
     @property
     def canary_ms(self) -> float:
         """Of the quietest session; every timing is scaled to it."""
-        return min(timing.quiet_ms or timing.canary_ms for timing in self.blocks.values())
+        return min(timing.calm_canary_ms for timing in self.blocks.values())
 
     @property
     def measured(self) -> dict[str, BlockTiming]:

@@ -14,12 +14,12 @@ from torch import Tensor
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import MeasurementContext
 from nas.latency.jobs import photo
-from nas.latency.measure import canary_ms
+from nas.latency.measure import canary_ms, pinned
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.model import build
 from nas.model.processor import preprocess
-from nas.records import Latency
+from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
 from search_spaces.catalogue import encoder, language_model
@@ -44,24 +44,19 @@ def measure_requests(
     Weights are random: speed does not depend on their values. Parts are minima over the rounds (the estimator of
     composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(context.threads)
     cache_bytes = (last_level_cache_mib or 32.0) * 2**20
     runtime = backend(context.runtime, context.dtype, last_level_cache_bytes=cache_bytes, threads=context.threads)
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
-    try:
-        with torch.inference_mode():
-            for key, candidate in candidates.items():
+    with pinned(context.threads), torch.inference_mode():
+        for key, candidate in candidates.items():
 
-                def load(candidate: Candidate = candidate) -> Request:
-                    return Request(candidate, workload, runtime.load(build(candidate, weights="random", seed=seed)))
+            def load(candidate: Candidate = candidate) -> Request:
+                return Request(candidate, workload, runtime.load(build(candidate, weights="random", seed=seed)))
 
-                requests[key], memory[key] = measure_memory(load, lambda request: request.run(clock))
-            samples, canary = _rounds(requests, rounds, clock, random.Random(seed))
-            sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
-    finally:
-        torch.set_num_threads(before)
+            requests[key], memory[key] = measure_memory(load, lambda request: request.run(clock))
+        samples, canary = _rounds(requests, rounds, clock, random.Random(seed))
+        sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
     return {key: _summary(values, workload, canary, memory[key], sustained[key]) for key, values in samples.items()}
 
 
@@ -134,7 +129,7 @@ def _summary(
     best = {name: min(column) for name, column in zip(PARTS, zip(*values, strict=True), strict=True)}
     steps = workload.new_tokens - 1
     totals = sorted(sum(parts[:4]) + steps * parts[4] for parts in values)
-    low = sum(best.values()) + (steps - 1) * best["tpot_ms"]
+    low = request_ms(best, workload.new_tokens)
     high = max(low, totals[int(0.9 * (len(totals) - 1))])
     latency = Latency(**best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high)
     return EndToEnd(latency, tuple(totals), canary, memory, sustained)

@@ -15,7 +15,7 @@ from nas.latency.blocks import BlockSpec, lengths, preprocess_block, projector_b
 from nas.latency.calibrated import CalibratedModel, Prediction
 from nas.latency.roofline import EAGER, Reached, Span, rates, reached, span_ms
 from nas.latency.work import Work, block_work, features
-from nas.records import Latency
+from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
 
@@ -26,11 +26,10 @@ PREPROCESS_MS = Span(20.0, 5.0, 1.0)
 def estimate(
     candidate: Candidate, workload: Workload, profile: HardwareProfile, model: CalibratedModel | None = None
 ) -> Latency:
-    """By `model`, by what calibration has left for this device, or by the datasheet.
+    """By `model`, which `known_calibration` gives where there is one, else by the datasheet.
 
     Raises: ProfileError when the profile lacks the fp32 peak or the bandwidth.
     """
-    model = model or known_calibration(profile.id)
     if model is not None:
         return _calibrated(candidate, workload, model)
     return _datasheet(candidate, workload, profile)
@@ -76,7 +75,7 @@ def _calibrated(candidate: Candidate, workload: Workload, model: CalibratedModel
         ]
         parts[name] = sum(count * prediction.value for count, prediction in found)
         outside = outside or any(prediction.extrapolated for _, prediction in found)
-    total = _total(parts, workload)
+    total = request_ms(parts, workload.new_tokens)
     return Latency(
         **parts, new_tokens=workload.new_tokens, label="estimated:calibrated",
         low_ms=total * model.low_ratio, high_ms=total * model.high_ratio, extrapolated=outside,
@@ -104,8 +103,8 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
         **{name: span.middle for name, span in spans.items()},
         new_tokens=workload.new_tokens,
         label="estimated:datasheet",
-        low_ms=_total({name: span.best for name, span in spans.items()}, workload),
-        high_ms=_total({name: span.worst for name, span in spans.items()}, workload),
+        low_ms=request_ms({name: span.best for name, span in spans.items()}, workload.new_tokens),
+        high_ms=request_ms({name: span.worst for name, span in spans.items()}, workload.new_tokens),
         extrapolated=False,
     )
 
@@ -114,7 +113,3 @@ def _span(work: Work, count: float, rate: tuple[float, float], shares: Reached) 
     moved = work.weight_bytes + work.activation_bytes
     one = span_ms(work.flops, moved, work.rows, rate, shares, work.kernels)
     return Span(count * one.worst, count * one.middle, count * one.best)
-
-
-def _total(parts: Mapping[str, float], workload: Workload) -> float:
-    return sum(parts.values()) + (workload.new_tokens - 2) * parts["tpot_ms"]

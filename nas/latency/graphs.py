@@ -49,16 +49,20 @@ def decoder_graph(model: LlamaForCausalLM) -> onnx.ModelProto:
         torch.zeros(2, 1, tokens, past + tokens),
         *[torch.zeros(2, kv_heads, past, width) for _ in range(2 * layers)],
     ]
-    names = [f"{kind}.{index}" for index in range(layers) for kind in ("keys", "values")]
+    inputs = ["embedded", "positions", "mask", *cache_names("past", layers)]
     batch, free = {0: torch.export.Dim("batch")}, torch.export.Dim("tokens")
     shapes = (
         batch | {1: free}, batch | {1: free}, batch | {2: free, 3: torch.export.Dim.DYNAMIC},
-        tuple(batch | {2: torch.export.Dim("past")} for _ in names),
+        tuple(batch | {2: torch.export.Dim("past")} for _ in range(2 * layers)),
     )  # fmt: skip
     return _export(
-        _Decoder(model), arguments, ["embedded", "positions", "mask", *(f"past.{name}" for name in names)],
-        ["logits", *(f"present.{name}" for name in names)], shapes,
+        _Decoder(model), arguments, inputs, ["logits", *cache_names("present", layers)], shapes,
     )  # fmt: skip
+
+
+def cache_names(state: str, layers: int) -> list[str]:
+    """Names of the graph's keys and values, `past` or `present`, in order."""
+    return [f"{state}.{kind}.{index}" for index in range(layers) for kind in ("keys", "values")]
 
 
 def graph(module: nn.Module, example: Tensor, name: str, out: str) -> onnx.ModelProto:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,10 +35,17 @@ def canary_ms(clock: Clock = time.perf_counter) -> float:
 
 def canary_at(threads: int) -> float:
     """The canary with as many threads as the blocks are measured with; the caller's number of threads is kept."""
+    with pinned(threads):
+        return canary_ms()
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """torch computes with so many threads inside, and with as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return canary_ms()
+        yield
     finally:
         torch.set_num_threads(before)
 
@@ -52,22 +60,17 @@ def measure_blocks(
     keep: Callable[[dict[str, BlockTiming]], None],
 ) -> None:
     """Hands the timings of each finished group, by block key, to `keep`."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(context.threads)
     cache_bytes = (last_level_cache_mib or 32.0) * 2**20
     runtime = backend(context.runtime, context.dtype, last_level_cache_bytes=cache_bytes, threads=context.threads)
-    try:
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            found: dict[str, BlockTiming] = {}
-            for turn in range(PASSES):
-                for start in range(0, len(blocks), GROUP):
-                    group = blocks[start : start + GROUP]
-                    fresh = _measure_group(group, runtime, clock, random.Random(seed + turn + start))
-                    found |= {key: _merged(found[key], new) if turn else new for key, new in fresh.items()}
-                    keep({key: found[key] for key in fresh})
-    finally:
-        torch.set_num_threads(before)
+    found: dict[str, BlockTiming] = {}
+    with pinned(context.threads), torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for turn in range(PASSES):
+            for start in range(0, len(blocks), GROUP):
+                group = blocks[start : start + GROUP]
+                fresh = _measure_group(group, runtime, clock, random.Random(seed + turn + start))
+                found |= {key: _merged(found[key], new) if turn else new for key, new in fresh.items()}
+                keep({key: found[key] for key in fresh})
 
 
 def _merged(first: BlockTiming, second: BlockTiming) -> BlockTiming:
@@ -75,7 +78,7 @@ def _merged(first: BlockTiming, second: BlockTiming) -> BlockTiming:
     return replace(
         _timing_of(first.block, [*first.samples_ms, *second.samples_ms], second.measured_at),
         canary_ms=min(first.canary_ms, second.canary_ms),
-        quiet_ms=min(first.quiet_ms or first.canary_ms, second.quiet_ms or second.canary_ms),
+        quiet_ms=min(first.calm_canary_ms, second.calm_canary_ms),
         switches=first.switches + second.switches,
     )
 

@@ -24,10 +24,6 @@ class PeakMemory:
     weights_bytes: int
     request_bytes: int
 
-    @property
-    def total_bytes(self) -> int:
-        return self.weights_bytes + self.request_bytes
-
 
 def measure_memory(load: Callable[[], Loaded], run: Callable[[Loaded], object]) -> tuple[Loaded, PeakMemory | None]:
     """Loads, runs once, and tells what both took. None on systems without /proc or where the peak cannot be reset."""

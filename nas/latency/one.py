@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from hardware_profiles import HardwareProfile
 from nas.latency.blocks import needed
 from nas.latency.compose import compose
@@ -21,11 +23,8 @@ def composed(
     dtype: str = "fp32",
 ) -> Latency:
     """From cached blocks; only what is missing is measured."""
-    store = Store.user_cache()
-    try:
+    with closing(Store.user_cache()) as store:
         timings = Device(profile, store, runtime, dtype).timings(needed(candidate, workload, runtime))
-    finally:
-        store.close()
     return compose(candidate, workload, timings, runtime)
 
 
@@ -38,8 +37,5 @@ def measured(
     sustained_s: float = 0,
 ) -> EndToEnd:
     """Whole requests, with random weights: speed does not depend on their values."""
-    store = Store.user_cache()
-    try:
+    with closing(Store.user_cache()) as store:
         return Device(profile, store, runtime, dtype).requests({"": candidate}, workload, sustained_s=sustained_s)[""]
-    finally:
-        store.close()

@@ -89,7 +89,7 @@ def _check_timing(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     if timing.scale != 1 or timing.modelled is not None:
         raise ValueError("a timing that was scaled or modelled instead of measured")
     _positive("samples_ms", *timing.samples_ms)
-    _positive("canary_ms", timing.canary_ms, timing.quiet_ms or timing.canary_ms)
+    _positive("canary_ms", timing.canary_ms, timing.calm_canary_ms)
 
 
 def _check_end_to_end(fields: Mapping[str, Any], candidate: str) -> None:

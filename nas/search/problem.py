@@ -19,8 +19,9 @@ from nas.cost import cost
 from nas.errors import NothingFeasibleError, NotMeasuredError
 from nas.latency.backends import check
 from nas.latency.blocks import BlockSpec, BlockTiming, needed
+from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
-from nas.latency.estimate import estimate
+from nas.latency.estimate import estimate, known_calibration
 from nas.latency.runners import runner_for
 from nas.quality.prior import prior
 from nas.records import Latency
@@ -61,9 +62,14 @@ class Problem:
         return {
             device: compose(candidate, self.workload, self.timings[device], self.config.runtime)
             if device in self.timings
-            else estimate(candidate, self.workload, profile)
+            else estimate(candidate, self.workload, profile, self.calibrations[device])
             for device, profile in self.profiles.items()
         }
+
+    @cached_property
+    def calibrations(self) -> dict[str, CalibratedModel | None]:
+        """What earlier calibrations left of each device, read once."""
+        return {device: known_calibration(device) for device in self.profiles}
 
     def is_measured(self, candidate: Candidate) -> bool:
         """Whether its latency is known on every device."""
@@ -152,7 +158,9 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
         if not is_measurable(profile):
-            estimate(space.baseline_candidate, workload, profile)  # a device without its figures is refused at once
+            estimate(
+                space.baseline_candidate, workload, profile, known_calibration(profile.id)
+            )  # a device without its figures is refused at once
         elif devices is None:
             runner_for(profile)
     parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]

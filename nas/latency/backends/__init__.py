@@ -68,10 +68,12 @@ def backend(runtime: str, dtype: str, *, last_level_cache_bytes: float, threads:
         from nas.latency.backends.compiled import CompiledBackend
 
         return CompiledBackend(last_level_cache_bytes)
+    from nas.latency.backends.graph import GraphBackend
+
     if runtime == "onnxruntime":
-        from nas.latency.backends.onnx_runtime import OnnxRuntimeBackend
+        from nas.latency.backends.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntimeBackend(dtype, last_level_cache_bytes, threads)
-    from nas.latency.backends.openvino_runtime import OpenVinoBackend
+        return GraphBackend(OnnxRuntime(dtype, threads), last_level_cache_bytes)
+    from nas.latency.backends.openvino_runtime import OpenVino
 
-    return OpenVinoBackend(dtype, last_level_cache_bytes, threads)
+    return GraphBackend(OpenVino(dtype, threads), last_level_cache_bytes)

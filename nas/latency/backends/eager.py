@@ -38,7 +38,7 @@ class EagerStages:
 
 
 class EagerBackend:
-    """Layers are timed one by one."""
+    """The modules of a block or a candidate, called as they are."""
 
     def __init__(self, last_level_cache_bytes: float) -> None:
         self.factory = JobFactory(last_level_cache_bytes)

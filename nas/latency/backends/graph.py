@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
 from nas.latency.blocks import BlockSpec
-from nas.latency.graphs import decoder_graph, graph, mask_for
+from nas.latency.graphs import cache_names, decoder_graph, graph, mask_for
 from nas.latency.jobs import Job, JobFactory, causal_lm
 from nas.model import MultimodalLM
 from nas.model.project import build_connector
@@ -22,14 +22,14 @@ Value = Any  # a tensor in the runtime's own form: keys and values stay there fr
 Run = Callable[[Mapping[str, Any]], list[Value]]
 
 
-class Runtime:
-    """What a runtime does with a graph: `compiled` makes it callable, `read` brings one of its values to torch."""
+class Runtime(Protocol):
+    """What a runtime does with a graph."""
 
     def compiled(self, model: ModelProto) -> Run:
-        raise NotImplementedError
+        """The graph, callable."""
 
     def read(self, value: Value) -> Tensor:
-        raise NotImplementedError
+        """One of the runtime's values as a tensor of torch."""
 
 
 class Decoder:
@@ -37,7 +37,7 @@ class Decoder:
 
     def __init__(self, runtime: Runtime, run: Run, layers: int, kv_heads: int, head_dim: int) -> None:
         self.runtime, self.run = runtime, run
-        self.names = [f"past.{kind}.{index}" for index in range(layers) for kind in ("keys", "values")]
+        self.names = cache_names("past", layers)
         self.empty = (kv_heads, head_dim)
         self.past: Sequence[Value] = []
         self.length = 0

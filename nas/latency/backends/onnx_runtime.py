@@ -13,10 +13,10 @@ from onnx import ModelProto
 from torch import Tensor
 
 from nas.errors import MissingPackageError
-from nas.latency.backends.graph import GraphBackend, Run, Runtime
+from nas.latency.backends.graph import Run
 
 
-class OnnxRuntime(Runtime):
+class OnnxRuntime:
     """Values stay in the runtime's own form between calls, so that keys and values are not copied out and in."""
 
     def __init__(self, dtype: str, threads: int) -> None:
@@ -44,11 +44,6 @@ class OnnxRuntime(Runtime):
 
     def read(self, value: Any) -> Tensor:
         return torch.from_numpy(value.numpy())
-
-
-class OnnxRuntimeBackend(GraphBackend):
-    def __init__(self, dtype: str, last_level_cache_bytes: float, threads: int) -> None:
-        super().__init__(OnnxRuntime(dtype, threads), last_level_cache_bytes)
 
 
 def _int8(model: ModelProto) -> bytes:

@@ -12,12 +12,12 @@ from onnx import ModelProto
 from torch import Tensor
 
 from nas.errors import ConfigError, MissingPackageError
-from nas.latency.backends.graph import GraphBackend, Run, Runtime
+from nas.latency.backends.graph import Run
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
-class OpenVino(Runtime):
+class OpenVino:
     """Without the precision hint OpenVINO would compute in bfloat16 wherever the processor can."""
 
     def __init__(self, dtype: str, threads: int) -> None:
@@ -50,8 +50,3 @@ class OpenVino(Runtime):
 
     def read(self, value: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(value)
-
-
-class OpenVinoBackend(GraphBackend):
-    def __init__(self, dtype: str, last_level_cache_bytes: float, threads: int) -> None:
-        super().__init__(OpenVino(dtype, threads), last_level_cache_bytes)
