@@ -51,7 +51,6 @@ class JobFactory:
         self.cache_bytes = last_level_cache_bytes
         self.prepare, self.prepare_layer = prepare, prepare_layer
         self._decoder = cache(self._build_decoder)
-        self._shell = cache(lambda lm: causal_lm(lm, 0))
         self._flushed = torch.empty(0)
 
     def job(self, block: BlockSpec) -> Job:
@@ -60,10 +59,10 @@ class JobFactory:
             "preprocess": self._preprocess_job,
             "vision": self._vision_job,
             "projector": self._projector_job,
-            "shell_prefill": self._shell_prefill_job,
-            "shell_decode": self._shell_decode_job,
-            "decoder_prefill": self._decoder_prefill_job,
-            "decoder_decode": self._decoder_decode_job,
+            "shell_prefill": self._prefill_job,
+            "shell_decode": self._decode_job,
+            "decoder_prefill": self._prefill_job,
+            "decoder_decode": self._decode_job,
         }
         return makers[block.kind](block)
 
@@ -79,9 +78,9 @@ class JobFactory:
             decoder.model.layers[index] = self.prepare_layer(layer)
         return decoder
 
-    def _shell_prefill_job(self, block: BlockSpec) -> Job:
-        """Embedding, visual tokens put in place, rotary table, mask, last norm, vocabulary head and argmax."""
-        model = self._shell(block.lm)
+    def _prefill_job(self, block: BlockSpec) -> Job:
+        """Embedding, visual tokens put in place, the layers, last norm, vocabulary head and argmax."""
+        model = self._decoder(block.lm, block.depth)
         ids = torch.full((block.batch, block.length), 4)
         places = torch.arange(block.length).unsqueeze(0).expand(block.batch, -1) < block.length // 2
         visual = torch.randn(block.batch * (block.length // 2), model.config.hidden_size)
@@ -89,29 +88,13 @@ class JobFactory:
         def run() -> object:
             embedded = model.get_input_embeddings()(ids)
             embedded = embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual)
-            logits = model(inputs_embeds=embedded, use_cache=True, logits_to_keep=1).logits
-            return logits[:, -1:].argmax(-1)
-
-        return Job(block, run)
-
-    def _shell_decode_job(self, block: BlockSpec) -> Job:
-        """The same for one token."""
-        model = self._shell(block.lm)
-        newest = torch.full((block.batch, 1), 5)
-        return Job(block, lambda: model(input_ids=newest, use_cache=True).logits[:, -1:].argmax(-1))
-
-    def _decoder_prefill_job(self, block: BlockSpec) -> Job:
-        model = self._decoder(block.lm, block.depth)
-        embedded = torch.randn(block.batch, block.length, model.config.hidden_size)
-
-        def run() -> object:
             cache = DynamicCache(config=model.config)
             found = model(inputs_embeds=embedded, past_key_values=cache, use_cache=True, logits_to_keep=1)
             return found.logits[:, -1:].argmax(-1)
 
         return Job(block, run)
 
-    def _decoder_decode_job(self, block: BlockSpec) -> Job:
+    def _decode_job(self, block: BlockSpec) -> Job:
         """One new token against a cache of the true context, which is cropped back after each call."""
         model = self._decoder(block.lm, block.depth)
         filled = DynamicCache(config=model.config)
