@@ -23,7 +23,7 @@ DECODING_S = 0.06  # a request decodes for a stretch, so that a sample of a deco
 MOST_REPEATS, MOST_COLD_REPEATS = 50, 8  # a cold job empties the cache before each of its repeats
 NOISY = 1.08
 CANARY_SIZE, CANARY_SAMPLES = 512, 20
-PASSES = 2  # a machine is slow for seconds at a time: every block is measured again when all others have been
+PASSES = 3  # a machine is slow for seconds at a time: every block is measured again when all others have been
 GROUP = 24  # blocks held in memory at once; what is lost at most when a measurement is killed
 
 
