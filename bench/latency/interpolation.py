@@ -8,9 +8,10 @@ Every block is measured in the same interleaved passes as in the product; nothin
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import hardware_profiles
-from nas.latency.blocks import LAYERED_DEPTH, BlockSpec, BlockTiming, bracket, decoder_parts, interpolate
+from nas.latency.blocks import BlockSpec, BlockTiming, decoder_parts, interpolate
 from nas.latency.context import context_here
 from nas.latency.measure import measure_blocks
 
@@ -26,17 +27,15 @@ def main() -> None:
     cases = []
     for phase, lengths in (("prefill", PROMPTS), ("decode", CONTEXTS)):
         for part in decoder_parts(phase, "torch-eager"):
-            if part.depth == LAYERED_DEPTH or phase == "prefill":
-                for length in lengths:
-                    off = BlockSpec(part.kind, 1, lm=lm, length=length, depth=part.depth)
-                    around = [BlockSpec(part.kind, 1, lm=lm, length=point, depth=part.depth)
-                              for point in bracket(length, part.grid)]  # fmt: skip
-                    wanted |= {block.key: block for block in (off, *around)}
-                    cases.append((off, around))
+            for length in lengths if len(part.grid) > 1 else ():  # one point serves every length
+                around = part.blocks(1, lm, length)
+                off = replace(around[0], length=length)
+                wanted |= {block.key: block for block in (off, *around)}
+                cases.append((off, around))
     found: dict[str, BlockTiming] = {}
-    measure_blocks(
-        list(wanted.values()), context_here(hardware_profiles.load("local"), "torch-eager", "fp32"), keep=found.update
-    )
+    profile = hardware_profiles.load("local")
+    cache_mib = profile.memory.last_level_cache_mib
+    measure_blocks(list(wanted.values()), context_here(profile), last_level_cache_mib=cache_mib, keep=found.update)
     print("| block | length | between | interpolated ms | measured ms | error |\n|---|---|---|---|---|---|")
     errors: dict[str, list[float]] = {}
     for off, around in cases:

@@ -44,8 +44,9 @@ def measure_requests(
     Weights are random: speed does not depend on their values. Parts are minima over the rounds (the estimator of
     composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds.
     """
-    cache_bytes = (last_level_cache_mib or 32.0) * 2**20
-    runtime = backend(context.runtime, context.dtype, last_level_cache_bytes=cache_bytes, threads=context.threads)
+    runtime = backend(
+        context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
+    )
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
     with pinned(context.threads), torch.inference_mode():

@@ -60,8 +60,9 @@ def measure_blocks(
     keep: Callable[[dict[str, BlockTiming]], None],
 ) -> None:
     """Hands the timings of each finished group, by block key, to `keep`."""
-    cache_bytes = (last_level_cache_mib or 32.0) * 2**20
-    runtime = backend(context.runtime, context.dtype, last_level_cache_bytes=cache_bytes, threads=context.threads)
+    runtime = backend(
+        context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
+    )
     found: dict[str, BlockTiming] = {}
     with pinned(context.threads), torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -74,7 +75,7 @@ def measure_blocks(
 
 
 def _merged(first: BlockTiming, second: BlockTiming) -> BlockTiming:
-    """Both passes' samples; the canaries of the two are their extremes."""
+    """Samples of the passes so far and of the next; of each canary the calmer one."""
     return replace(
         _timing_of(first.block, [*first.samples_ms, *second.samples_ms], second.measured_at),
         canary_ms=min(first.canary_ms, second.canary_ms),

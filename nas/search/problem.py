@@ -157,10 +157,8 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     workload = nas.workload.load(config.workload)
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
-        if not is_measurable(profile):
-            estimate(
-                space.baseline_candidate, workload, profile, known_calibration(profile.id)
-            )  # a device without its figures is refused at once
+        if not is_measurable(profile):  # a device without its figures is refused at once
+            estimate(space.baseline_candidate, workload, profile, known_calibration(profile.id))
         elif devices is None:
             runner_for(profile)
     parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]

@@ -21,6 +21,7 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("fp32", "int8"),
     "openvino": ("fp32", "bf16"),
 }
+UNKNOWN_CACHE_MIB = 32.0
 
 
 class Stages(Protocol):
@@ -57,9 +58,10 @@ def check(runtime: str, dtype: str) -> None:
         raise UnknownNameError(f"runtime {runtime} has no dtype {dtype!r}; it has: {', '.join(RUNTIMES[runtime])}")
 
 
-def backend(runtime: str, dtype: str, *, last_level_cache_bytes: float, threads: int) -> Backend:
-    """Raises: UnknownNameError, MissingPackageError."""
+def backend(runtime: str, dtype: str, *, last_level_cache_mib: float | None, threads: int) -> Backend:
+    """A cache of unknown size is taken for a large one. Raises: UnknownNameError, MissingPackageError."""
     check(runtime, dtype)
+    last_level_cache_bytes = (last_level_cache_mib or UNKNOWN_CACHE_MIB) * 2**20
     if runtime == "torch-eager":
         from nas.latency.backends.eager import EagerBackend
 
