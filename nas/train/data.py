@@ -1,10 +1,11 @@
-"""easy-vqa: real questions about real images from a pip package, with its own split by image."""
+"""Visual question answering data; easy-vqa: questions about images of a pip package, with its own split by image."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Question:
     image: int
     text: str
     answer: str
+    kind: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -50,20 +52,46 @@ class VqaData:
         return sorted({question.answer for question in self.train.questions})
 
     @cached_property
+    def blind_by_kind(self) -> dict[str, float]:
+        """Accuracy on each kind of test question of the majority training answer to its text."""
+        found: dict[str, list[bool]] = defaultdict(list)
+        for question in self.test.questions:
+            found[question.kind].append(self._blind_answer(question.text) == question.answer)
+        return {kind: share(right) for kind, right in found.items()}
+
+    @cached_property
     def blind(self) -> tuple[float, float]:
         """(open, all) accuracy on the test split of the majority training answer to each question text."""
+        right = [self._blind_answer(question.text) == question.answer for question in self.test.questions]
+        claims = list(zip(right, self.test.questions, strict=True))
+        return share(claim for claim, question in claims if question.is_open), share(right)
+
+    def _blind_answer(self, text: str) -> str:
+        known = self._majority
+        return known.get(text, known[""])
+
+    @cached_property
+    def _majority(self) -> dict[str, str]:
+        """The most frequent training answer to each question text; to all of them under the empty text."""
         seen: dict[str, Counter[str]] = defaultdict(Counter)
-        overall: Counter[str] = Counter()
         for question in self.train.questions:
             seen[question.text][question.answer] += 1
-            overall[question.answer] += 1
-        fallback = overall.most_common(1)[0][0]
+            seen[""][question.answer] += 1
+        return {text: answers.most_common(1)[0][0] for text, answers in seen.items()}
 
-        def right(question: Question) -> bool:
-            known = seen.get(question.text)
-            return (known.most_common(1)[0][0] if known else fallback) == question.answer
 
-        return share(right(q) for q in self.test.questions if q.is_open), share(map(right, self.test.questions))
+def joined(name: str, *sets: VqaData) -> VqaData:
+    """Several sets as one, their splits kept apart."""
+    return VqaData(name, _chain([one.train for one in sets]), _chain([one.test for one in sets]))
+
+
+def _chain(splits: Sequence[Split]) -> Split:
+    images: list[Path] = []
+    questions: list[Question] = []
+    for split in splits:
+        questions += [replace(question, image=question.image + len(images)) for question in split.questions]
+        images += split.images
+    return Split(splits[0].name, tuple(images), tuple(questions))
 
 
 def share(claims: object) -> float:
@@ -90,6 +118,14 @@ def _split(
     chosen = sorted(generator.sample(sorted(paths), min(count, len(paths))))
     place = {image: index for index, image in enumerate(chosen)}
     questions = [
-        Question(place[image], text, answer) for text, answer, image in zip(*rows, strict=True) if image in place
+        Question(place[image], text, answer, _kind(answer))
+        for text, answer, image in zip(*rows, strict=True)
+        if image in place
     ]
     return Split(name, tuple(Path(paths[image]) for image in chosen), tuple(questions))
+
+
+def _kind(answer: str) -> str:
+    if answer in YES_NO:
+        return "easy-yes-no"
+    return "easy-shape" if answer in {"circle", "rectangle", "triangle"} else "easy-colour"

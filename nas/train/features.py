@@ -1,4 +1,4 @@
-"""Tokens of a frozen encoder for every image of a split, computed once and kept on disk."""
+"""What a model is shown of a split's images, kept on disk: tokens of a frozen encoder, or pixels for one that trains."""
 
 from __future__ import annotations
 
@@ -14,27 +14,41 @@ from nas.model import MultimodalLM, Processor
 from nas.train.data import Split
 
 BATCH = 16
+Progress = Callable[[int, int], None]
 
 
-def encoder_features(
-    model: MultimodalLM, processor: Processor, split: Split, seed: int, progress: Callable[[int, int], None]
-) -> Tensor:
+def encoder_features(model: MultimodalLM, processor: Processor, split: Split, seed: int, progress: Progress) -> Tensor:
     """(images, N, D) float16. A random encoder's features are tied to the seed of its weights."""
-    from PIL import Image
-
     spec = model.encoder_spec
     weights = spec.weights or f"random-{seed}"
-    images = hashlib.sha256("".join(path.name for path in split.images).encode()).hexdigest()[:10]
-    name = f"easy-vqa-{split.name}-{images}-{spec.name}-{weights}-{processor.resolution}.npy"
-    file = cache_folder("features") / name
-    if not file.is_file():
-        chunks = []
-        for start in range(0, len(split.images), BATCH):
-            pictures: list[Image.Image] = [Image.open(path) for path in split.images[start : start + BATCH]]
-            with torch.inference_mode():
-                chunks.append(model.vision_tokens(processor.pixels(pictures)).half().numpy())
-            progress(min(start + BATCH, len(split.images)), len(split.images))
-        partial = file.with_suffix(".partial.npy")
-        np.save(partial, np.concatenate(chunks))
-        partial.replace(file)
+    name = f"{spec.name}-{weights}-{processor.resolution}"
+    return _kept(name, processor, split, model.vision_tokens, progress)
+
+
+def pixels(model: MultimodalLM, processor: Processor, split: Split, progress: Progress) -> Tensor:
+    """(images, 3, R, R) float16, normalised, for an encoder that trains."""
+    spec = model.encoder_spec
+    scale = hashlib.sha256(repr((spec.mean, spec.std)).encode()).hexdigest()[:6]
+    return _kept(f"pixels-{scale}-{processor.resolution}", processor, split, lambda images: images, progress)
+
+
+def _kept(
+    name: str, processor: Processor, split: Split, compute: Callable[[Tensor], Tensor], progress: Progress
+) -> Tensor:
+    from filelock import FileLock
+    from PIL import Image
+
+    images = hashlib.sha256("".join("/".join(path.parts[-3:]) for path in split.images).encode()).hexdigest()[:10]
+    file = cache_folder("features") / f"{split.name}-{images}-{name}.npy"
+    with FileLock(f"{file}.lock"):
+        if not file.is_file():
+            chunks = []
+            for start in range(0, len(split.images), BATCH):
+                pictures: list[Image.Image] = [Image.open(path) for path in split.images[start : start + BATCH]]
+                with torch.inference_mode():
+                    chunks.append(compute(processor.pixels(pictures)).half().numpy())
+                progress(min(start + BATCH, len(split.images)), len(split.images))
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, np.concatenate(chunks))
+            partial.replace(file)
     return torch.from_numpy(np.load(file, allow_pickle=False))

@@ -27,11 +27,13 @@ def train(
     """Trains in place; (step, loss) of every step. AdamW, linear warm-up, cosine decay, bfloat16 autocast."""
     torch.manual_seed(recipe.seed)
     model.train()
-    model.vision.eval().requires_grad_(False)
+    from_scratch = features.ndim == 4  # pixels: the encoder learns too
+    model.vision.train(from_scratch).requires_grad_(from_scratch)
     if model.language_spec.weights is not None:  # a pretrained vocabulary stays: it is most of the weights
         model.get_input_embeddings().requires_grad_(False)
+    seen = [weight for weight in model.vision.parameters() if weight.requires_grad]
     groups = [
-        {"params": list(model.projector.parameters()), "lr": recipe.projector_rate},
+        {"params": [*model.projector.parameters(), *seen], "lr": recipe.projector_rate},
         {"params": [w for w in model.language_model.parameters() if w.requires_grad], "lr": recipe.lm_rate},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))

@@ -31,7 +31,10 @@ def question_ids(processor: Processor, question: str) -> list[int]:
 
 
 def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pack], features: Tensor) -> list[Tensor]:
-    """Last hidden states (length, H) of every text, packs after packs in order. `features`: (images, N, D)."""
+    """Last hidden states (length, H) of every text, packs after packs in order.
+
+    `features`: (images, N, D), or the pixels (images, 3, R, R) themselves where the encoder trains.
+    """
     prefix = 1 + processor.visual_tokens
     longest = prefix + max(sum(map(len, pack.texts)) for pack in packs)
     ids = torch.full((len(packs), longest), processor.end_id)
@@ -51,7 +54,8 @@ def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pac
             spans.append((row, start, end))
             start = end
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        visual = model.project_tokens(features[[pack.image for pack in packs]].float())
+        seen = features[[pack.image for pack in packs]].float()
+        visual = model.project_tokens(seen) if seen.ndim == 3 else model.encode_images(seen)
         states: Tensor = model.language_model.model(
             inputs_embeds=model.embed(ids, visual.float()),
             attention_mask=_mask(owner),
