@@ -1,4 +1,4 @@
-"""What a model is shown of a split's images, kept on disk: tokens of a frozen encoder, or pixels for one that trains."""
+"""What a model is shown of a split's images, kept on disk: tokens of a frozen encoder, or the pixels."""
 
 from __future__ import annotations
 
