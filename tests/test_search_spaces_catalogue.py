@@ -117,6 +117,6 @@ def test_an_unknown_component_names_the_near_miss() -> None:
     with pytest.raises(SpaceError, match="no encoder named 'dinov2-vits41'; did you mean 'dinov2-vits14'"):
         catalogue.encoder("dinov2-vits41")
     with pytest.raises(
-        SpaceError, match="no language model named 'gpt'; known: llama-micro, llama-words-128, .*smollm2-135m"
+        SpaceError, match=r"no language model named 'gpt'; known: llama-micro, llama-words-128, .*smollm2-135m"
     ):
         catalogue.language_model("gpt")
