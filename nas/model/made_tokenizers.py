@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>", "<|image|>", "<r5>", "<r6>", "<r7>"]
 # All that easy-vqa and the emoji grids say. The order is the ids: add at the end only.
-WORDS = """
+_LIST = """
 ? a any at behind beside category center color contain does how image in is left many middle no not of present right
 shape the there top bottom what which yes circle rectangle triangle black blue brown gray green orange pink purple
 red teal white yellow animal food vehicle object dog fish elephant turtle penguin banana grapes hamburger doughnut
 watermelon bicycle rocket automobile tractor bus key guitar balloon hammer trumpet 0 1 2 3 4 5 6 7 8 9 contained on
 above below unknown
-""".split()
+"""
+WORDS = _LIST.split()
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:
