@@ -1,0 +1,147 @@
+"""What published results say of a VLM's parts: a linear score over encoder, resolution, tokens, projector and LM.
+
+It ranks designs that differ in parts of real size; its weights (`published.json`) are fitted by bench/quality/published
+on within-group ranks of published comparisons. Every feature is oriented so that published evidence expects more of it
+to be better, and its weight may not be negative. A feature that is not known is left out, not guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+WEIGHTS_FILE = Path(__file__).with_name("published.json")
+
+# Release of a family as a decimal year (model cards and papers). At equal size a newer LM is better: "Densing Law of
+# LLMs" (Xiao et al. 2024, arXiv 2412.04315) finds capability density to double every three to four months.
+LANGUAGE_RELEASES = {
+    "qwen3": 2025.3, "qwen2.5": 2024.7, "qwen2": 2024.45, "qwen1.5": 2024.1, "qwen": 2023.6, "llama-3.2": 2024.73,
+    "llama-3.1": 2024.55, "llama-3": 2024.3, "llama-2": 2023.55, "vicuna": 2023.55, "llama": 2023.15,
+    "tinyllama": 2024.0, "mobilellama": 2023.6, "openelm": 2023.2, "phi-4": 2025.15, "phi-3": 2024.3, "phi-2": 2024.3,
+    "phi-1.5": 2023.7, "stablelm": 2024.05, "gemma-3": 2025.2, "gemma-2-": 2024.5, "gemma2": 2024.5, "gemma": 2024.15,
+    "internlm2.5": 2024.5, "internlm2": 2024.05, "internlm3": 2025.05, "internlm": 2023.5, "mistral": 2023.75,
+    "yi": 2023.9, "mpt": 2023.35, "redpajama": 2023.35, "opt": 2022.35, "pythia": 2023.25, "smollm2": 2024.85,
+    "smollm3": 2025.5, "smollm": 2024.55, "minicpm": 2024.1, "olmo": 2024.1, "mamba": 2023.95, "deepseek": 2023.95,
+}  # fmt: skip
+# Trained on images with their text; a vision encoder without any text in training serves a VLM worse ("Cambrian-1",
+# Tong et al. 2024, arXiv 2406.16860, section 3).
+TEXT_ENCODERS = {
+    "siglip2": 2025.15, "siglip 2": 2025.15, "siglip": 2023.7, "mlcd": 2024.55, "comp": 2025.2, "aimv2": 2024.9,
+    "internvit": 2023.95, "ivit": 2023.95, "dfn": 2023.75, "eva": 2023.2, "metaclip": 2023.75, "mobileclip": 2023.9,
+    "fastvit": 2024.9, "fastvlm": 2024.9, "openclip": 2022.7, "clip": 2021.05, "convnext": 2022.8, "sam": 2023.25,
+    "perception": 2025.3,
+}  # fmt: skip
+SELF_SUPERVISED = ("dino", "mae", "ijepa", "mocov3")
+GENERATIVE = ("diffusion", "unet", "dit", "sd3", "sdxl")
+TOKEN_SCALE_END = 576.0  # LLaVA-1.5's tokens; above them more tokens help less
+
+Row = Mapping[str, str]
+
+
+def features(row: Row) -> dict[str, float]:
+    """Oriented features of one published model; keys that are missing are not known."""
+    found: dict[str, float | None] = {}
+    text = " ".join(str(row.get(name) or "") for name in ("compression_method", "notes", "lm_name")).lower()
+    language, vision = str(row.get("lm_name") or "").lower(), str(row.get("vision_encoder") or "").lower()
+    projector, method = str(row.get("projector") or "").lower(), str(row.get("compression_method") or "").lower()
+    found["log LM params"] = _log(_number(row.get("lm_params_M")) or _billions(language))
+    found["LM release"] = _release(language, LANGUAGE_RELEASES)
+    found["log encoder params"] = _log(_number(row.get("encoder_params_M")))
+    if vision:
+        found["encoder saw text"] = _saw_text(vision)
+        found["encoder release"] = _release(vision, TEXT_ENCODERS)
+        found["log encoders"] = math.log2(vision.count("+") + 1)
+    found["log resolution"] = _log(_resolution(f"{row.get('image_resolution') or ''} {method}"))
+    tokens = _number(row.get("visual_tokens_after_compression"))
+    kept = _kept_share(method)
+    if tokens:
+        tokens *= kept
+        found["log tokens"] = math.log2(min(tokens, TOKEN_SCALE_END))
+        found["log tokens above 576"] = math.log2(max(tokens, TOKEN_SCALE_END) / TOKEN_SCALE_END)
+    elif kept < 1:
+        found["log tokens"] = math.log2(kept)
+    found["no resampler"] = -1.0 if re.search(r"resampler|q-former|perceiver", projector + method) else 0.0
+    found["not one matrix"] = -1.0 if "linear" in projector else 0.0
+    found["trained with it"] = -1.0 if "training-free" in method else 0.0
+    found["full precision"] = -1.0 if re.search(r"awq|int4|4-bit|w4", text) else 0.0
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def score(row: Row) -> float:
+    """Weighted sum of the known features: higher is better, comparable among designs that know the same features."""
+    known = features(row)
+    return sum(weight * known.get(name, centre) for name, (weight, centre) in _weights().items())
+
+
+@cache
+def _weights() -> dict[str, tuple[float, float]]:
+    """(weight, value that stands for an unknown) of each feature."""
+    stored = json.loads(WEIGHTS_FILE.read_text(encoding="utf-8"))["weights"]
+    return {name: (entry["weight"], entry["centre"]) for name, entry in stored.items()}
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _log(value: float | None) -> float | None:
+    return None if value is None else math.log2(value)
+
+
+def _billions(name: str) -> float | None:
+    """Millions of parameters out of a name such as `qwen2.5-0.5b`."""
+    found = re.findall(r"(\d+(?:\.\d+)?)b\b", name)
+    return float(found[-1]) * 1000 if found else None
+
+
+def _release(name: str, releases: Mapping[str, float]) -> float | None:
+    """The longest family name that occurs; of several encoders the newest."""
+    parts = name.split("+")
+    dates = []
+    for part in parts:
+        known = [family for family in releases if family in part]
+        if known:
+            dates.append(releases[max(known, key=len)])
+    return max(dates) if dates else None
+
+
+def _saw_text(vision: str) -> float:
+    """2 text, 1 images only, 0 generation; the best of several encoders."""
+
+    def grade(part: str) -> float:
+        if any(name in part for name in TEXT_ENCODERS):
+            return 2.0
+        if any(name in part for name in SELF_SUPERVISED):
+            return 1.0
+        return 0.0 if any(name in part for name in GENERATIVE) else 2.0
+
+    return max(grade(part) for part in vision.split("+"))
+
+
+def _resolution(text: str) -> float | None:
+    """Longest side in pixels that the encoder sees, tiles put together: `384 AnyRes 2x2` is 768."""
+    sides = [int(found) for found in re.findall(r"(?<![\d.])(\d{3,4})(?!\d|B)", text)]
+    plausible = [side for side in sides if 100 <= side <= 4096]
+    if not plausible:
+        return 672.0 if re.search(r"\bs2\b", text.lower()) else None
+    base = float(max(plausible))
+    tiles = re.search(r"(\d+)\s*x\s*(\d+)", text.lower().split("anyres")[-1]) if "anyres" in text.lower() else None
+    if tiles:
+        return base * max(int(tiles[1]), int(tiles[2]))
+    if "anyres" in text.lower() or (re.search(r"\bs2\b", text.lower()) and len(plausible) == 1):
+        return base * 2
+    return base
+
+
+def _kept_share(method: str) -> float:
+    """FastV-like methods name the share of tokens that they drop after layer K: R=50%."""
+    found = re.search(r"r\s*=\s*(\d+)\s*%", method)
+    return 1 - int(found[1]) / 100 if found else 1.0
