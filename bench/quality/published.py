@@ -20,6 +20,7 @@ from scipy.stats import rankdata, spearmanr
 
 from nas.quality.published import WEIGHTS_FILE, features
 
+PRIOR = 0.1  # weight of a unit of any oriented feature of which the data say nothing
 LOWER = ("error", "loss", "perplex", "latency", "ms")
 
 
@@ -52,11 +53,11 @@ def matrix(rows: list[dict], names: list[str]) -> np.ndarray:
 
 
 def fit(groups: list[tuple[np.ndarray, np.ndarray]], scale: np.ndarray, ridge: float) -> np.ndarray:
-    """Non-negative ridge on centred ranks; each group has the same weight."""
+    """Non-negative ridge on centred ranks, drawn to PRIOR instead of zero; each group has the same weight."""
     rows = np.concatenate([x / scale / np.sqrt(len(x)) for x, _ in groups])
     ranks = np.concatenate([(y - y.mean()) / (y.std() or 1) / np.sqrt(len(y)) for _, y in groups])
     penalty = np.sqrt(ridge) * np.eye(rows.shape[1])
-    weights, _ = nnls(np.vstack([rows, penalty]), np.concatenate([ranks, np.zeros(len(scale))]))
+    weights, _ = nnls(np.vstack([rows, penalty]), np.concatenate([ranks, np.sqrt(ridge) * PRIOR * scale]))
     return weights / scale
 
 
@@ -80,13 +81,15 @@ def main() -> None:
     data = {name: (x[:, keep], y) for name, (x, y) in data.items()}
     scale = scale[keep]
     source = {name: rows[0]["source"] for name, rows in groups.items()}
-    for ridge in (0.03, 0.1, 0.3, 1.0, 3.0):
+    for ridge in (0.03, 0.3, 3.0, 30.0):
         held, strict = [], []
         for name, (x, y) in data.items():
             held.append(rho(x, y, fit([d for other, d in data.items() if other != name], scale, ridge)))
             strict.append(rho(x, y, fit([d for o, d in data.items() if source[o] != source[name]], scale, ridge)))
         mark = "*" if ridge == given.ridge else " "
-        print(f"{mark} ridge {ridge:4}: leave one group out {np.mean(held):+.3f}, one source out {np.mean(strict):+.3f}, {len(data)} groups")
+        print(
+            f"{mark} ridge {ridge:4}: leave one group out {np.mean(held):+.3f}, one source out {np.mean(strict):+.3f}, {len(data)} groups"
+        )
         if ridge == given.ridge:
             detail = dict(zip(data, held, strict=True))
     weights = fit(list(data.values()), scale, given.ridge)
@@ -97,10 +100,18 @@ def main() -> None:
     print("in sample", np.mean([rho(x, y, weights) for x, y in data.values()]).round(3))
     table = [features(row) for rows in groups.values() for row in rows]
     centres = {name: float(np.median([row[name] for row in table if name in row])) for name in names}
-    stored = {name: {"weight": round(float(w), 5), "centre": round(centres[name], 4)} for name, w in zip(names, weights, strict=True)}
+    stored = {
+        name: {"weight": round(float(w), 5), "centre": round(centres[name], 4)}
+        for name, w in zip(names, weights, strict=True)
+    }
     print(json.dumps({name: entry["weight"] for name, entry in stored.items()}, indent=1))
     if given.write:
-        about = {"fitted_on": given.table.name, "groups": len(data), "ridge": given.ridge, "leave_one_group_out": round(float(np.mean(list(detail.values()))), 3)}
+        about = {
+            "fitted_on": given.table.name,
+            "groups": len(data),
+            "ridge": given.ridge,
+            "leave_one_group_out": round(float(np.mean(list(detail.values()))), 3),
+        }
         WEIGHTS_FILE.write_text(json.dumps({**about, "weights": stored}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ WEIGHTS_FILE = Path(__file__).with_name("published.json")
 LANGUAGE_RELEASES = {
     "qwen3": 2025.3, "qwen2.5": 2024.7, "qwen2": 2024.45, "qwen1.5": 2024.1, "qwen": 2023.6, "llama-3.2": 2024.73,
     "llama-3.1": 2024.55, "llama-3": 2024.3, "llama-2": 2023.55, "vicuna": 2023.55, "llama": 2023.15,
-    "tinyllama": 2024.0, "mobilellama": 2023.6, "openelm": 2023.2, "phi-4": 2025.15, "phi-3": 2024.3, "phi-2": 2024.3,
+    "tinyllama": 2024.0, "mobilellama": 2023.95, "openelm": 2024.3, "phi-4": 2025.15, "phi-3": 2024.3, "phi-2": 2023.95,
     "phi-1.5": 2023.7, "stablelm": 2024.05, "gemma-3": 2025.2, "gemma-2-": 2024.5, "gemma2": 2024.5, "gemma": 2024.15,
     "internlm2.5": 2024.5, "internlm2": 2024.05, "internlm3": 2025.05, "internlm": 2023.5, "mistral": 2023.75,
     "yi": 2023.9, "mpt": 2023.35, "redpajama": 2023.35, "opt": 2022.35, "pythia": 2023.25, "smollm2": 2024.85,
@@ -37,6 +37,14 @@ TEXT_ENCODERS = {
 }  # fmt: skip
 SELF_SUPERVISED = ("dino", "mae", "ijepa", "mocov3")
 GENERATIVE = ("diffusion", "unet", "dit", "sd3", "sdxl")
+# First arXiv month of methods that drop or merge tokens of a trained model; later ones were compared with earlier ones.
+METHOD_RELEASES = {
+    "tome": 2022.8, "fastv": 2024.2, "prumerge": 2024.25, "sparsevlm": 2024.75, "visionzip": 2024.95, "pdrop": 2024.8,
+    "hired": 2024.65, "trim": 2024.75, "vispruner": 2024.95, "divprune": 2025.2, "cdpruner": 2025.45, "dart": 2025.1,
+    "hiprune": 2025.6, "flowcut": 2025.4, "holov": 2025.75, "vscan": 2025.4, "visa": 2025.65, "d2pruner": 2025.95,
+    "ficoco": 2024.9, "dop-": 2025.9, "twigvlm": 2025.2, "yopo": 2024.8, "dynamic-llava": 2024.95, "vica": 2025.95,
+    "tokenpacker": 2024.5, "delta-llava": 2025.95, "globalcom2": 2025.0, "langdc": 2025.45,
+}  # fmt: skip
 TOKEN_SCALE_END = 576.0  # LLaVA-1.5's tokens; above them more tokens help less
 
 Row = Mapping[str, str]
@@ -55,7 +63,11 @@ def features(row: Row) -> dict[str, float]:
         found["encoder saw text"] = _saw_text(vision)
         found["encoder release"] = _release(vision, TEXT_ENCODERS)
         found["log encoders"] = math.log2(vision.count("+") + 1)
-    found["log resolution"] = _log(_resolution(f"{row.get('image_resolution') or ''} {method}"))
+    size = f"{row.get('image_resolution') or ''} {method}".lower()
+    found["log resolution"] = _log(_side(size))
+    found["log tiling"] = math.log2(_tiles(size))
+    found["method release"] = _release(method, METHOD_RELEASES)
+    found["merged after projector"] = -1.0 if "before projector" in method else 0.0
     tokens = _number(row.get("visual_tokens_after_compression"))
     kept = _kept_share(method)
     if tokens:
@@ -126,19 +138,21 @@ def _saw_text(vision: str) -> float:
     return max(grade(part) for part in vision.split("+"))
 
 
-def _resolution(text: str) -> float | None:
-    """Longest side in pixels that the encoder sees, tiles put together: `384 AnyRes 2x2` is 768."""
-    sides = [int(found) for found in re.findall(r"(?<![\d.])(\d{3,4})(?!\d|B)", text)]
+def _side(text: str) -> float | None:
+    """Longest side in pixels of one view: `384 anyres 2x2` is 384, `336+672+1008 (s2)` is 336."""
+    sides = [int(found) for found in re.findall(r"(?<![\d.])(\d{3,4})(?!\d|b)", text.split("(")[0])]
     plausible = [side for side in sides if 100 <= side <= 4096]
     if not plausible:
-        return 672.0 if re.search(r"\bs2\b", text.lower()) else None
-    base = float(max(plausible))
-    tiles = re.search(r"(\d+)\s*x\s*(\d+)", text.lower().split("anyres")[-1]) if "anyres" in text.lower() else None
-    if tiles:
-        return base * max(int(tiles[1]), int(tiles[2]))
-    if "anyres" in text.lower() or (re.search(r"\bs2\b", text.lower()) and len(plausible) == 1):
-        return base * 2
-    return base
+        return None
+    return float(min(plausible) if "+" in text else max(plausible))
+
+
+def _tiles(text: str) -> float:
+    """How many times finer than one view the picture is seen: tiles of a side, or scales of S2."""
+    grid = re.search(r"\b(\d{1,2})\s*x\s*(\d{1,2})\b", text)
+    if grid and ("anyres" in text or "tile" in text or "tiling" in text):
+        return float(max(int(grid[1]), int(grid[2])))
+    return 2.0 if re.search(r"\bs2\b|anyres|tiling|tiles", text) else 1.0
 
 
 def _kept_share(method: str) -> float:

@@ -1,0 +1,116 @@
+"""How well K anchors of `main` rank models that were not trained, on the micro-VLM benchmark.
+
+    python bench/quality/anchored.py [--sets main|test] [--draws 40]
+
+Accuracy is the mean over question kinds of (accuracy - blind) / (1 - blind); easy-vqa's yes/no questions are left out,
+since no model beats the text there. `main` scores the models of main that are no anchors and is for development;
+`test` scores the test set. Anchors are spread over a random half of main, so that the draws differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from nas import workload
+from nas.cost import cost
+from nas.quality.agreement import agreement, agreement_at_equal_cost
+from nas.quality.anchored import Anchored
+from nas.quality.prior import prior
+from nas.quality.structure import Structure, rank_budget, spread
+from search_spaces import Candidate, load
+from search_spaces.catalogue import language_model
+
+REFERENCE = Path(__file__).parents[2] / "proxies" / "reference"
+LEFT_OUT = "easy-yes-no"
+
+
+def rows() -> list[dict]:
+    blind = json.loads((REFERENCE / "microvlm.about.json").read_text(encoding="utf-8"))["blind"]
+    found = []
+    for line in (REFERENCE / "microvlm.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        over = [(row["accuracy"][kind] - low) / (1 - low) for kind, low in blind.items() if kind != LEFT_OUT]
+        found.append({**row, "truth": sum(over) / len(over), "candidate": Candidate(**row["candidate"])})
+    return found
+
+
+def noise_ceiling(table: list[dict]) -> tuple[float, int] | None:
+    """(mean Spearman between two seeds of the same designs, designs)."""
+    by_key: dict[str, dict[int, float]] = {}
+    for row in table:
+        by_key.setdefault(row["key"], {})[row["seed"]] = row["truth"]
+    repeated = [seeds for seeds in by_key.values() if len(seeds) >= 3]
+    if len(repeated) < 5:
+        return None
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    return float(np.mean([spearmanr([s[a] for s in repeated], [s[b] for s in repeated])[0] for a, b in pairs])), len(
+        repeated
+    )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--sets", choices=["main", "test"], default="main")
+    arguments.add_argument("--draws", type=int, default=40)
+    given = arguments.parse_args()
+    table, space = rows(), load("microvlm").candidates
+    structure, request = Structure(space), workload.load("vqa-short")
+    fit_on = [row for row in table if row["set"] == "main"]
+    scored = [row for row in table if row["set"] == given.sets]
+    print(
+        f"{len(fit_on)} models of main, {len(scored)} of {given.sets}; noise ceiling (rho, designs): {noise_ceiling(table)}"
+    )
+    truth = [row["truth"] for row in scored]
+    params = [cost(row["candidate"], request).params for row in scored]
+    report("params", params, truth, params)
+    costs = [cost(row["candidate"], request) for row in scored]
+    widths = [language_model(row["candidate"].lm).hidden for row in scored]
+    depths = [row["candidate"].lm_depth for row in scored]
+    report("depth", depths, truth, params)
+    report("depth x width", [d * w for d, w in zip(depths, widths, strict=True)], truth, params)
+    report("depth x width^2", [d * w * w for d, w in zip(depths, widths, strict=True)], truth, params)
+    report("rank budget", [rank_budget(row["candidate"]) for row in scored], truth, params)
+    report("vision FLOPs", [one.vision_flops for one in costs], truth, params)
+    report(
+        "predicted:prior",
+        [prior(row["candidate"], one).value for row, one in zip(scored, costs, strict=True)],
+        truth,
+        params,
+    )
+    for count in (6, 12, 24, 48):
+        rhos, bands, cover, errors = [], [], [], []
+        for number in range(given.draws):
+            half = random.Random(number).sample(fit_on, max(count, len(fit_on) // 2))
+            chosen = [half[i] for i in spread(structure.features([row["candidate"] for row in half]), count)]
+            keys = {row["key"] for row in chosen}
+            model = Anchored(space, [row["candidate"] for row in chosen], [row["truth"] for row in chosen])
+            held = [row for row in scored if row["key"] not in keys]
+            guesses = model.predict([row["candidate"] for row in held])
+            values, real = [one.value for one in guesses], [row["truth"] for row in held]
+            size = [cost(row["candidate"], request).params for row in held]
+            rhos.append(agreement(values, real).spearman_rho or 0.0)
+            bands.append(agreement_at_equal_cost(values, real, size).kendall_tau or 0.0)
+            cover.append(np.mean([one.low <= t <= one.high for one, t in zip(guesses, real, strict=True)]))
+            errors.append(np.mean(np.abs(np.array(values) - real)))
+        low, high = np.quantile(rhos, [0.1, 0.9])
+        print(f"anchored, {count:2} anchors   rho {np.mean(rhos):+.3f} ({low:+.3f} to {high:+.3f})  tau at equal params {np.mean(bands):+.3f}"
+              f"  80 % interval holds {np.mean(cover):.0%}  mean error {np.mean(errors):.3f}")  # fmt: skip
+
+
+def report(name: str, scores: list, truth: list[float], params: list[float]) -> None:
+    whole, band = agreement(scores, truth), agreement_at_equal_cost(scores, truth, params)
+    shown = math.nan if band.kendall_tau is None else band.kendall_tau
+    print(
+        f"{name:22} rho {whole.spearman_rho:+.3f}  tau {whole.kendall_tau:+.3f}  tau at equal params {shown:+.3f} ({band.pairs} pairs)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The few numbers that say how two designs of one space differ. Closed form, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.candidate import Candidate
+from search_spaces.catalogue import encoder, language_model
+
+Matrix = NDArray[np.float64]
+
+
+def rank_budget(candidate: Candidate) -> int:
+    """Sum of min(inputs, outputs) over the matrices of the kept decoder layers."""
+    lm = language_model(candidate.lm)
+    query, key = lm.heads * lm.head_dim, lm.kv_heads * lm.head_dim
+    layer = 2 * min(lm.hidden, query) + 2 * min(lm.hidden, key) + 3 * min(lm.hidden, lm.ffn)
+    return candidate.lm_depth * layer
+
+
+class Structure:
+    """Standardised features of the candidates of one space: parts by name, sizes by their logarithm.
+
+    A part's indicator has length `PART` between two different encoders or LMs of equal size; projector and compression
+    are lighter, since a dozen anchors cannot tell their effect from chance.
+    """
+
+    PART, CONNECTOR = 1.5, 0.4
+
+    def __init__(self, space: Sequence[Candidate]) -> None:
+        self.encoders = sorted({candidate.encoder for candidate in space})
+        self.projectors = sorted({candidate.projector for candidate in space})
+        self.compressions = sorted({candidate.compression for candidate in space})
+        sizes = np.array([self._sizes(candidate) for candidate in space])
+        self.mean, self.scale = sizes.mean(axis=0), sizes.std(axis=0)
+        self.scale[self.scale == 0] = 1.0
+
+    def features(self, candidates: Sequence[Candidate]) -> Matrix:
+        """(candidates, features)."""
+        sizes = np.array([self._sizes(candidate) for candidate in candidates])
+        parts = np.array([self._parts(candidate) for candidate in candidates])
+        return np.hstack([(sizes - self.mean) / self.scale, parts])
+
+    @staticmethod
+    def _sizes(candidate: Candidate) -> list[float]:
+        vision, lm = encoder(candidate.encoder), language_model(candidate.lm)
+        tokens = vision.tokens(candidate.resolution, candidate.compression_factor)
+        return [
+            math.log2(candidate.lm_depth),
+            float(candidate.lm_depth == 1),  # nothing can be composed of what was read: a step, not a slope
+            math.log2(lm.hidden),
+            math.log2(max(1, tokens)),
+            math.log2(vision.tokens(candidate.resolution)),
+        ]
+
+    def _parts(self, candidate: Candidate) -> list[float]:
+        return [
+            *(self.PART * (candidate.encoder == name) for name in self.encoders),
+            *(self.CONNECTOR * (candidate.projector == name) for name in self.projectors),
+            *(self.CONNECTOR * (candidate.compression == name) for name in self.compressions),
+        ]
+
+
+def spread(features: Matrix, count: int) -> list[int]:
+    """Indices of `count` rows that cover the others: the middle first, then always the farthest (Gonzalez 1985)."""
+    chosen = [int(np.argmin(((features - features.mean(axis=0)) ** 2).sum(axis=1)))]
+    distance = ((features - features[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < min(count, len(features)):
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, ((features - features[chosen[-1]]) ** 2).sum(axis=1))
+    return chosen
