@@ -5,28 +5,50 @@ from __future__ import annotations
 import csv
 import json
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.errors import ConfigError
-from nas.quality.agreement import agreement, agreement_at_equal_cost
+from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost
 from search_spaces.reading import hint
 
 Row = dict[str, Any]
 
 
+TOP = 0.10
+RESAMPLES = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How one column agrees with the truth: over all rows that have both, and at equal parameters."""
+    """How one column agrees with the truth: over all rows that have both, at equal cost, and at the top."""
 
     name: str
     n: int
     tau: float | None
+    tau_low: float | None  # 90 % bootstrap interval over rows
+    tau_high: float | None
     rho: float | None
     tau_equal_params: float | None
     pairs_equal_params: int
+    tau_equal_latency: float | None
+    pairs_equal_latency: int
+    top_overlap: float  # share of the true best tenth that is in the predicted best tenth
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseCeiling:
+    """How well one training of a design ranks as another of the same designs does: no score can be expected above."""
+
+    designs: int
+    rho: float
+    tau: float
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -45,32 +67,101 @@ def read_table(path: Path) -> list[Row]:
         raise ConfigError(f"cannot read {path}: {error}") from error
 
 
-def compare(rows: Sequence[Row], *, truth: str, params: str, lower_is_better: bool = False) -> list[Ranking]:
-    """The params baseline first, then every other numeric column, strongest tau first. Raises: ConfigError."""
+def compare(
+    rows: Sequence[Row],
+    *,
+    truth: str,
+    params: str,
+    lower_is_better: bool = False,
+    latency: str | None = None,
+    depth: str | None = None,
+    width: str | None = None,
+) -> list[Ranking]:
+    """The params baseline first, then every other numeric column, strongest tau first. Raises: ConfigError.
+
+    Where `depth` and `width` name columns, their products stand beside the others as further baselines.
+    """
     columns = {
         name: [_number(row.get(name)) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)
     }
     numeric = {name: values for name, values in columns.items() if sum(value is not None for value in values) >= 2}
-    for wanted in (truth, params):
+    for wanted in filter(None, (truth, params, latency, depth, width)):
         if wanted not in numeric:
             known = hint(wanted, sorted(numeric), "numeric columns")
             raise ConfigError(f"the table has no numeric column {wanted!r}; {known}")
+    if depth and width:
+        for power, name in ((1, f"{depth} x {width}"), (2, f"{depth} x {width}^2")):
+            pairs = zip(numeric[depth], numeric[width], strict=True)
+            numeric[name] = [None if d is None or w is None else d * w**power for d, w in pairs]
     sign = -1 if lower_is_better else 1
     result = [value if value is None else sign * value for value in numeric.pop(truth)]
-    rankings = [_rank(name, values, result, numeric[params]) for name, values in numeric.items()]
+    times = numeric[latency] if latency else None
+    rankings = [_rank(name, values, result, numeric[params], times) for name, values in numeric.items()]
     return sorted(rankings, key=lambda one: (one.name != params, -abs(one.tau or 0), one.name))
 
 
-def _rank(name: str, values: list[float | None], truth: list[float | None], params: list[float | None]) -> Ranking:
-    known = [
-        (value, result, size)
-        for value, result, size in zip(values, truth, params, strict=True)
-        if value is not None and result is not None and size is not None
-    ]
-    scores, results, sizes = ([row[column] for row in known] for column in range(3))
+def noise_ceiling(rows: Sequence[Row], *, truth: str, design: str) -> NoiseCeiling:
+    """From designs that were trained at least twice: rank correlation of their first with their second result.
+
+    Raises: ConfigError where fewer than five designs repeat.
+    """
+    results: dict[str, list[float]] = {}
+    for row in rows:
+        value = _number(row.get(truth))
+        if value is not None and row.get(design) is not None:
+            results.setdefault(str(row[design]), []).append(value)
+    repeated = [values for values in results.values() if len(values) > 1]
+    if len(repeated) < 5:
+        raise ConfigError(
+            f"a noise ceiling needs five designs with two rows or more, but column {design!r} has {len(repeated)}"
+        )
+    found = agreement([values[0] for values in repeated], [values[1] for values in repeated])
+    return NoiseCeiling(len(repeated), found.spearman_rho or 0.0, found.kendall_tau or 0.0)
+
+
+def _rank(
+    name: str,
+    values: list[float | None],
+    truth: list[float | None],
+    params: list[float | None],
+    times: list[float | None] | None,
+) -> Ranking:
+    known = [i for i, row in enumerate(zip(values, truth, params, strict=True)) if None not in row]
+    scores, results, sizes = ([column[i] or 0.0 for i in known] for column in (values, truth, params))
     whole = agreement(scores, results)
     band = agreement_at_equal_cost(scores, results, sizes)
-    return Ranking(name, whole.n, whole.kendall_tau, whole.spearman_rho, band.kendall_tau, band.pairs)
+    timed = BandAgreement(0, None)
+    if times is not None:
+        both = [place for place, i in enumerate(known) if times[i] is not None]
+        seconds = [times[known[place]] or 0.0 for place in both]
+        timed = agreement_at_equal_cost([scores[place] for place in both], [results[place] for place in both], seconds)
+    low, high = _bootstrap(scores, results)
+    return Ranking(
+        name, whole.n, whole.kendall_tau, low, high, whole.spearman_rho, band.kendall_tau, band.pairs,
+        timed.kendall_tau, timed.pairs, _top_overlap(scores, results),
+    )  # fmt: skip
+
+
+def _bootstrap(scores: Sequence[float], truth: Sequence[float]) -> tuple[float | None, float | None]:
+    """5 and 95 % quantiles of tau over rows drawn with replacement."""
+    generator = random.Random(0)
+    places = range(len(scores))
+    taus = []
+    for _ in range(RESAMPLES if len(scores) > 2 else 0):
+        drawn = generator.choices(places, k=len(scores))
+        tau = agreement([scores[i] for i in drawn], [truth[i] for i in drawn]).kendall_tau
+        if tau is not None:
+            taus.append(tau)
+    if not taus:
+        return None, None
+    taus.sort()
+    return taus[int(0.05 * (len(taus) - 1))], taus[round(0.95 * (len(taus) - 1))]
+
+
+def _top_overlap(scores: Sequence[float], truth: Sequence[float]) -> float:
+    count = max(1, round(TOP * len(scores)))
+    best = [set(sorted(range(len(scores)), key=column.__getitem__)[-count:]) for column in (scores, truth)]
+    return len(best[0] & best[1]) / count if scores else 0.0
 
 
 def _flat(fields: Any, prefix: str = "") -> Row:
