@@ -113,7 +113,7 @@ def validate_table(
         shown.add_column("pairs")
     shown.add_column("top 10 % shared")
     for row in rows:
-        figures = [str(row.n), _figure(row.tau), f"{_figure(row.tau_low)} to {_figure(row.tau_high)}", _figure(row.rho)]
+        figures = [str(row.n), _figure(row.tau), _interval(row.tau_low, row.tau_high), _figure(row.rho)]
         figures += [_figure(row.tau_equal_params), str(row.pairs_equal_params)]
         figures += [_figure(row.tau_equal_latency), str(row.pairs_equal_latency)] if latency else []
         shown.add_row(f"{row.name} (baseline)" if row.name == params else row.name, *figures, f"{row.top_overlap:.0%}")
@@ -125,3 +125,7 @@ def validate_table(
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"

@@ -74,7 +74,7 @@ def test_posterior_equals_the_normal_equations() -> None:
     deviation = model.scale * float(np.sqrt(joint[8, 8] - solved @ joint[:8, 8]))
     (guess,) = model.predict([target])
     assert guess.value == pytest.approx(min(1, max(0, mean)), abs=1e-9)
-    if 0 < guess.low and guess.high < 1:
+    if guess.low > 0 and guess.high < 1:
         assert guess.high - guess.low == pytest.approx(2 * 1.2816 * model.widening * deviation, rel=1e-6)
 
 

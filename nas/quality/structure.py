@@ -25,8 +25,8 @@ def rank_budget(candidate: Candidate) -> int:
 class Structure:
     """Standardised features of the candidates of one space: parts by name, sizes by their logarithm.
 
-    Two encoders differ by `PART` beside their sizes; projector and compression are lighter, since a dozen anchors cannot
-    tell their effect from chance. Both were chosen on the `main` set of the micro-VLM benchmark.
+    Two encoders differ by `PART` beside their sizes; projector and compression are lighter, since a dozen anchors
+    cannot tell their effect from chance. Both were chosen on the `main` set of the micro-VLM benchmark.
     """
 
     PART, CONNECTOR = 2.0, 0.3
