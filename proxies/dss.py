@@ -23,12 +23,13 @@ ATTENTION = re.compile(r"(attn|attention|qkv|[qkvo]_proj|\.out\.)")
 )
 def dss(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Attention matrices are those whose name says so; nuclear norms by SVD, which makes it a slow one."""
-    names = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
+    names = {parameter: name for name, parameter in model.named_parameters()}
     score, found = 0.0, False
-    for weight, grad in loss_gradients(model, batch, splits, "dss"):
+    for parameter, grad in loss_gradients(model, batch, splits, "dss"):
+        weight = parameter.detach()
         if weight.ndim != 2:
             continue
-        if ATTENTION.search(names[weight.data_ptr()]):
+        if ATTENTION.search(names[parameter]):
             found = True
             score += float(torch.linalg.matrix_norm(grad, "nuc") * torch.linalg.matrix_norm(weight, "nuc"))
         else:

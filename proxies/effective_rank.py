@@ -7,6 +7,7 @@ from torch import nn
 
 from proxies.batch import ProbeBatch
 from proxies.registry import proxy
+from proxies.spectrum import spectral_rank
 
 
 @proxy(
@@ -22,12 +23,5 @@ def effective_rank(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     with torch.no_grad():
         tokens = torch.cat([part.visual_tokens(model) for part in batch.split(splits)]).flatten(0, 1).double()
     centred = tokens - tokens.mean(dim=0)
-    # Squared singular values are the eigenvalues of the smaller Gram matrix.
-    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-    squares = torch.linalg.eigvalsh(gram)
     rounding = max(centred.shape) * torch.finfo(torch.float32).eps ** 2 * tokens.square().sum()
-    values = squares[squares > rounding].sqrt()
-    if not values.numel():
-        return 0.0
-    shares = values / values.sum()
-    return float(torch.exp(-(shares * shares.log()).sum()))
+    return spectral_rank(centred, lambda squares: rounding)

@@ -33,14 +33,14 @@ def losses(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> Itera
             yield loss * (part.targets / batch.targets)
 
 
-def loss_gradients(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> list[tuple[Tensor, Tensor]]:
+def loss_gradients(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> list[tuple[nn.Parameter, Tensor]]:
     """(weight, dL/dweight) of every trainable weight that the loss depends on."""
     weights = trainable(model, what)
     total: list[Tensor | None] = [None] * len(weights)
     for loss in losses(model, batch, splits, what):
         grads = torch.autograd.grad(loss, weights, allow_unused=True)
         total = [_add(kept, grad) for kept, grad in zip(total, grads, strict=True)]
-    return [(weight.detach(), grad) for weight, grad in zip(weights, total, strict=True) if grad is not None]
+    return [(weight, grad) for weight, grad in zip(weights, total, strict=True) if grad is not None]
 
 
 def sample_gradients(model: nn.Module, batch: ProbeBatch, what: str) -> Iterator[list[Tensor]]:

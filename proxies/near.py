@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from proxies.batch import ProbeBatch
 from proxies.interception import ACTIVATIONS, Function
 from proxies.registry import ProxyError, proxy
+from proxies.spectrum import spectral_rank
 
 MOST_ROWS = 256  # positions that enter a layer's singular values, evenly spaced
 
@@ -52,8 +53,4 @@ def near(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
 
 def _effective_rank(rows: Tensor) -> float:
     rows = rows[:: -(-len(rows) // MOST_ROWS)].double()
-    gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-    squares = torch.linalg.eigvalsh(gram)
-    values = squares[squares > 1e-12 * squares[-1].clamp_min(1e-300)].sqrt()
-    shares = values / values.sum()
-    return float(torch.exp(-(shares * shares.log()).sum())) if values.numel() else 0.0
+    return spectral_rank(rows, lambda squares: 1e-12 * squares[-1].clamp_min(1e-300))

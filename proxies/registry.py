@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from proxies.batch import ProbeBatch
 
 # The files of this package that hold no proxy.
-MACHINERY = frozenset({"registry", "batch", "isolation", "interception", "testing", "gradients"})
+MACHINERY = frozenset({"registry", "batch", "isolation", "interception", "testing", "gradients", "spectrum"})
 
 
 class ProxyError(ValueError):
