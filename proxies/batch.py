@@ -24,6 +24,7 @@ class ProbeBatch:
     attention_mask: Tensor  # (B, T), 1 where a token is
     labels: Tensor  # (B, T), IGNORED where nothing is asked
     vision_features: Tensor | None = None  # (B, N, D)
+    image_token_id: int | None = None  # the placeholder; where it is not known, all tokens count as text
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -49,6 +50,7 @@ class ProbeBatch:
             self.attention_mask[start:stop],
             self.labels[start:stop],
             None if features is None else features[start:stop],
+            self.image_token_id,
         )
 
     def inputs(self) -> dict[str, Tensor]:
@@ -85,4 +87,4 @@ def random_batch(
     ids = torch.cat([torch.full((size, visual_tokens), image_token_id), text], dim=1)
     labels = ids.clone()
     labels[:, : visual_tokens + text_tokens // 2] = IGNORED
-    return ProbeBatch(pixels, ids, torch.ones_like(ids), labels)
+    return ProbeBatch(pixels, ids, torch.ones_like(ids), labels, image_token_id=image_token_id)

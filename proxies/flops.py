@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -29,14 +30,15 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: att
     needs=frozenset({"data"}),
 )
 def flops(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
-    """Of the batch's first sample: encoder, projector and prefill, with logits of the last position only."""
+    """Of the first sample: encoder, projector and prefill, logits of the last position only; on meta tensors."""
     sample = batch.take(0, 1)
+    state = {name: tensor.to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())}
+    inputs = {
+        "input_ids": sample.input_ids.to("meta"),
+        "pixel_values": sample.pixel_values.to("meta"),
+        "logits_to_keep": 1,
+    }
     counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
     with torch.no_grad(), counter:
-        model(
-            input_ids=sample.input_ids,
-            pixel_values=sample.pixel_values,
-            attention_mask=sample.attention_mask,
-            logits_to_keep=1,
-        )
+        torch.func.functional_call(model, state, (), inputs)
     return float(counter.get_total_flops())

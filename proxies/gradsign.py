@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.gradients import sample_gradients
+from proxies.gradients import sample_statistics
 from proxies.registry import proxy
 
 
@@ -19,8 +19,5 @@ from proxies.registry import proxy
 )
 def gradsign(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Grows with the number of weights; the paper compares networks of one size."""
-    total: list[Tensor] = []
-    for grads in sample_gradients(model, batch, "gradsign"):
-        signs = [grad.sign() for grad in grads]
-        total = [a + b for a, b in zip(total, signs, strict=True)] if total else signs
-    return sum(float(signs.abs().sum(dtype=torch.float64)) for signs in total)
+    found = sample_statistics(model, batch, "gradsign")
+    return sum(float(one.signs.abs().sum(dtype=torch.float64)) for one in found)

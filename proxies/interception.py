@@ -6,6 +6,7 @@ timm, transformers and hand-written models reach the same few torch functions by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from proxies.batch import ProbeBatch
+from proxies.registry import ProxyError
+
+# The stream grows by orders of magnitude a layer and the map is of degree one, so a small start only shifts the log.
+START = 1e-280
 Function = Callable[..., Any]
+Hear = Callable[[Tensor, Tensor, float], None]
 
 _NAMES = (
     *("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu", "elu", "selu", "celu", "mish", "gelu", "silu"),
@@ -35,21 +42,30 @@ class PositiveProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, operation: Callable[[Tensor, Tensor], Tensor], hear: Hear | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.operation = operation
+        ctx.operation, ctx.hear = operation, hear
         scaled, scale = _to_unit(x, weight.dtype)
         return operation(scaled, weight.abs()).double() * scale
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         x, weight = ctx.saved_tensors
         scaled, scale = _to_unit(grads[0], weight.dtype)
         with torch.enable_grad():
             place = torch.zeros_like(x, dtype=weight.dtype, requires_grad=True)
             out = ctx.operation(place, weight.detach().abs())
         (grad,) = torch.autograd.grad(out, place, scaled)
-        return grad.double() * scale, None, None
+        if ctx.hear is not None:
+            own, own_scale = _to_unit(x, weight.dtype)
+            with torch.enable_grad():
+                size = weight.detach().abs().requires_grad_(True)
+                out = ctx.operation(own, size)
+            (of_weight,) = torch.autograd.grad(out, size, scaled)
+            ctx.hear(size.detach(), of_weight, float(own_scale.log() + scale.log()))
+        return grad.double() * scale, None, None, None
 
 
 def _to_unit(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -66,12 +82,14 @@ class PositiveNetwork(TorchFunctionMode):
     the degree and the sign of its factors.
 
     After a backward pass from R, `flow` is the sum over weights of |w| dR/d|w|. One weight tensor's sum is taken at
-    its product: for y = W x it equals the sum of y dR/dy, so no gradient of a weight is ever formed.
+    its product: for y = W x it equals the sum of y dR/dy, so no gradient of a weight is formed unless `hear` asks for
+    those of matrices and convolutions: it is called with |w|, a scaled dR/d|w| and the logarithm of the scale.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hear: Hear | None = None) -> None:
         super().__init__()
         self.flow = 0.0
+        self.hear = hear
 
     def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -109,7 +127,7 @@ class PositiveNetwork(TorchFunctionMode):
 
     def weighted(self, x: Tensor, weight: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """A linear operation with a weight."""
-        y: Tensor = PositiveProduct.apply(x, weight, operation)
+        y: Tensor = PositiveProduct.apply(x, weight, operation, self.hear)
         return self.count(y)
 
     def scaled(self, x: Tensor, weight: Tensor | None, channel_dim: int) -> Tensor:
@@ -135,6 +153,30 @@ class PositiveNetwork(TorchFunctionMode):
             allowed = attn_mask if attn_mask.dtype is torch.bool else attn_mask > -1
             scores = scores.masked_fill(~allowed, 0)
         return _normalised(scores, -1) @ value
+
+
+def positive_flow(
+    model: nn.Module, batch: ProbeBatch, what: str, hear: Callable[[Tensor, Tensor, float], None] | None = None
+) -> tuple[float, float]:
+    """(log R, flow as a share of R) of an image of ones, its mean visual token and one position of the language model.
+
+    R is the sum of the logits. `hear` is called as `PositiveNetwork` does, with dR/d|w| as a share of R.
+    Raises: ProxyError where the signal leaves double precision or finds no path.
+    """
+    image = torch.full_like(batch.pixel_values[:1], START, dtype=torch.float64, requires_grad=True)
+    network = PositiveNetwork(hear)
+    with torch.enable_grad():
+        with network:
+            token = model.encode_images(image).mean(dim=1, keepdim=True)  # type: ignore[operator]
+            logits = model(inputs_embeds=token, logits_to_keep=1).logits
+        out = logits.sum()
+        total = float(out.detach())
+        if not 0 < total < math.inf:
+            raise ProxyError(f"{what}'s signal leaves double precision in this model: it arrives as {total:.0e}")
+        (out / total).backward()  # every flow as a share of R: finite whatever R is
+    if not network.flow > 0:
+        raise ProxyError(f"{what} found no path through weights from the image to the logits")
+    return math.log(total) - math.log(START), network.flow
 
 
 def _normalised(scores: Tensor, dim: int) -> Tensor:

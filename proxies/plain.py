@@ -20,4 +20,4 @@ from proxies.registry import proxy
 def plain(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Signed, unlike snip: parts that cancel say nothing."""
     pairs = loss_gradients(model, batch, splits, "plain")
-    return sum(float(grad.mul_(weight.detach()).sum(dtype=torch.float64)) for weight, grad in pairs)
+    return sum(float((grad * weight.detach()).sum(dtype=torch.float64)) for weight, grad in pairs)

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from proxies.batch import ProbeBatch
 
 # The files of this package that hold no proxy.
-MACHINERY = frozenset({"registry", "batch", "isolation", "interception", "testing", "gradients", "spectrum"})
+MACHINERY = frozenset(
+    {
+        *("registry", "batch", "isolation", "interception", "testing", "gradients", "spectrum"),
+        *("shared", "anatomy", "recording", "pairs", "probing"),
+    }
+)
 
 
 class ProxyError(ValueError):
@@ -41,7 +46,8 @@ class ScorableModel(Protocol):
 
     Shapes: B batch, N tokens of the encoder's grid, M visual tokens that enter the language model, T sequence, H hidden
     size. A model that can also reuse the encoder's output offers `vision_tokens(pixel_values) -> (B, N, D)`,
-    `project_tokens(tokens) -> (B, M, H)` and `forward(vision_features=...)`.
+    `project_tokens(tokens) -> (B, M, H)` and `forward(vision_features=...)`; proxies of the decoder's layers find them
+    as a list of layers outside of `vision` (`proxies.anatomy`), those of its embedding by `get_input_embeddings()`.
     """
 
     def __call__(

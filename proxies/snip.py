@@ -20,4 +20,4 @@ from proxies.registry import proxy
 def snip(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """L is the mean loss of the batch's labels; weights that do not require gradients are left out."""
     pairs = loss_gradients(model, batch, splits, "snip")
-    return sum(float(grad.mul_(weight.detach()).abs_().sum(dtype=torch.float64)) for weight, grad in pairs)
+    return sum(float((grad * weight.detach()).abs().sum(dtype=torch.float64)) for weight, grad in pairs)

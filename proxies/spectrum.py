@@ -1,11 +1,14 @@
-"""The effective rank of a matrix, from its singular values."""
+"""What the spectrum of a layer's features says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from proxies.batch import ProbeBatch
+from proxies.recording import spaced_rows, streams
 
 
 def spectral_rank(rows: Tensor, floor: Callable[[Tensor], Tensor]) -> float:
@@ -22,3 +25,22 @@ def spectral_rank(rows: Tensor, floor: Callable[[Tensor], Tensor]) -> float:
         return 0.0
     shares = values / values.sum()
     return float(torch.exp(-(shares * shares.log()).sum()))
+
+
+def principal_shares(rows: Tensor) -> Tensor:
+    """Share of each principal component in the variance of rows (n, d), largest first; empty where nothing varies."""
+    centred = rows - rows.mean(dim=0)
+    gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    values = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
+    values = values[values > 1e-12 * rows.square().sum().clamp_min(1e-300)]
+    shares: Tensor = values / values.sum()
+    return shares
+
+
+def expressivities(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> list[float]:
+    """Entropy of the principal shares of each decoder layer's output (Lee & Ham 2024, eq. 1)."""
+    found = []
+    for stream in streams(model, batch, splits, what)[1:]:
+        shares = principal_shares(spaced_rows(stream))
+        found.append(-float((shares * shares.log()).sum()))
+    return found

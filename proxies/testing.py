@@ -64,11 +64,22 @@ class TinyMultimodal(nn.Module):
             self.norm = nn.LayerNorm(hidden)
             self.head = nn.Linear(hidden, VOCABULARY, bias=False)
 
-    def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, R, R) -> (B, M, H)."""
-        tokens = self.vision(self.patches(pixel_values).flatten(2).transpose(1, 2))
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embedding
+
+    def vision_tokens(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, R, R) -> (B, N, D)."""
+        tokens: Tensor = self.vision(self.patches(pixel_values).flatten(2).transpose(1, 2))
+        return tokens
+
+    def project_tokens(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, M, H), N = M."""
         projected: Tensor = self.projector(tokens)
         return projected
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, R, R) -> (B, M, H)."""
+        return self.project_tokens(self.vision_tokens(pixel_values))
 
     def forward(
         self,
@@ -78,13 +89,17 @@ class TinyMultimodal(nn.Module):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        vision_features: Tensor | None = None,
         logits_to_keep: int = 0,
     ) -> TinyOutput:
         """The form of `ScorableModel`."""
         if inputs_embeds is None:
-            assert input_ids is not None and pixel_values is not None
+            assert input_ids is not None
+            if vision_features is None:
+                assert pixel_values is not None
+                vision_features = self.vision_tokens(pixel_values)
             places = (input_ids == IMAGE_TOKEN).unsqueeze(-1)
-            inputs_embeds = self.embedding(input_ids).masked_scatter(places, self.encode_images(pixel_values))
+            inputs_embeds = self.embedding(input_ids).masked_scatter(places, self.project_tokens(vision_features))
         x = inputs_embeds
         for block in self.blocks:
             x = self.dropout(block(x))

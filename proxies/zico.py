@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.gradients import sample_gradients
+from proxies.gradients import sample_statistics
 from proxies.registry import proxy
 
 
@@ -20,20 +20,9 @@ from proxies.registry import proxy
 )
 def zico(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Each sample stands for one of the paper's batches; 0 for a single sample, which cannot vary."""
-    sums: list[Tensor] = []
-    squares: list[Tensor] = []
-    count = 0
-    for grads in sample_gradients(model, batch, "zico"):
-        sizes = [grad.abs().double() for grad in grads]
-        sums = [s + size for s, size in zip(sums, sizes, strict=True)] if sums else sizes
-        squared = [size.square() for size in sizes]
-        squares = [s + size for s, size in zip(squares, squared, strict=True)] if squares else squared
-        count += 1
     score = 0.0
-    for total, square in zip(sums, squares, strict=True):
-        mean = total / count
-        variance = square / count - mean.square()
-        varies = variance > 1e-12 * mean.square()
+    for found in sample_statistics(model, batch, "zico"):
+        varies = found.variance > 1e-12 * found.mean.square()
         if varies.any():
-            score += float(torch.log((mean[varies] / variance[varies].sqrt()).sum()))
+            score += float(torch.log((found.mean[varies] / found.variance[varies].sqrt()).sum(dtype=torch.float64)))
     return score

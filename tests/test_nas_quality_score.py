@@ -76,7 +76,7 @@ def test_one_failing_proxy_keeps_its_reason_and_spares_the_others() -> None:
 
     model = build(MICRO, weights="random").train()
     model.requires_grad_(False)
-    scores = score(model, probe_batch(model, 0))
+    scores = score(model, probe_batch(model, 0), ["params", "snip", "naswot"])
     assert scores["snip"].value is None
     assert "frozen" in str(scores["snip"].reason)
     assert all(one.value is not None for name, one in scores.items() if name != "snip")

@@ -10,6 +10,7 @@ import proxies
 from proxies.batch import ProbeBatch
 from proxies.isolation import isolated
 from proxies.registry import MACHINERY, Proxy, ProxyError
+from proxies.shared import shared_passes
 from proxies.testing import ProxyContract, TinyMultimodal, tiny_batch
 
 
@@ -24,8 +25,22 @@ class TestEveryProxy(ProxyContract):
 
 def test_proxies_that_ship() -> None:
     assert set(proxies.names()) == {
-        *("dss", "effective-rank", "fisher", "flops", "grad-norm", "gradsign", "grasp", "jacob-cov", "naswot", "near"),
-        *("params", "plain", "snip", "synflow", "zen", "zico"),
+        *(
+            "params",
+            "flops",
+            "depth",
+            "width",
+            "depth-width",
+            "depth-width2",
+            "rank-budget",
+            "visual-tokens",
+            "kv-bytes",
+        ),
+        *("grad-norm", "snip", "grasp", "fisher", "plain", "synflow", "log-synflow", "zico", "gradsign", "dss"),
+        *("jacob-cov", "naswot", "swap", "zen", "meco", "az-expressivity", "az-progressivity", "az-trainability"),
+        *("effective-rank", "near", "w-pca", "attention-confidence", "softmax-confidence"),
+        *("calibration-loss", "block-influence", "logme", "cka", "mutual-knn", "gromov-wasserstein", "token-alignment"),
+        *("compression-cka", "compression-gw", "position-probe", "content-probe"),
     }
     assert not MACHINERY & set(proxies.names())
 
@@ -75,3 +90,27 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     assert [len(part) for part in parts] == [3, 2]
     assert torch.equal(torch.cat([part.input_ids for part in parts]), batch.input_ids)
     assert sum(part.targets for part in parts) == batch.targets
+
+
+def test_passes_are_run_once_for_all_that_need_them() -> None:
+    model, batch = TinyMultimodal(), tiny_batch()
+    calls: list[int] = []
+    handle = model.head.register_forward_hook(lambda *_: calls.append(1))
+    alone = {}
+    for name in ("naswot", "near", "swap", "snip", "plain", "grad-norm"):
+        alone[name] = proxies.get(name).score(model, batch)
+    assert len(calls) == 6
+    calls.clear()
+    with shared_passes():
+        assert {name: proxies.get(name).score(model, batch) for name in alone} == alone
+    assert len(calls) == 2  # one forward pass is recorded, one goes backward
+    handle.remove()
+
+
+def test_shared_passes_forget_at_their_end() -> None:
+    model, batch = TinyMultimodal(), tiny_batch()
+    with shared_passes():
+        before = proxies.get("snip").score(model, batch)
+    with torch.no_grad():
+        model.head.weight.mul_(2)
+    assert proxies.get("snip").score(model, batch) != before

@@ -154,3 +154,11 @@ def test_effective_rank_of_equal_tokens_is_zero() -> None:
     model = TinyMultimodal()
     nn.init.zeros_(model.projector.weight)
     assert score("effective-rank", model, tiny_batch()) == 0
+
+
+def test_log_synflow_by_hand() -> None:
+    """R = 1' |W2| |W1| 1: dR/d|W1|_ij = sum_o |W2|_oi, dR/d|W2|_oi = sum_j |W1|_ij."""
+    first, second = (np.abs(weight) for weight in weights())
+    through = np.log1p(second.sum(axis=0))[:, None] * first, np.log1p(first.sum(axis=1))[None] * second
+    expected = through[0].sum() + through[1].sum()
+    assert score("log-synflow", TwoLayers(), two_layer_batch()) == pytest.approx(expected, rel=1e-5)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.records import ProxyScore
 from proxies import Proxy, get
+from proxies.shared import shared_passes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from nas.model import MultimodalLM
     from proxies.batch import ProbeBatch
 
-DEFAULT = ("params", "flops", "synflow", "snip", "naswot", "effective-rank")
+# All cheap: none of them runs the language model. bench/quality/proxies.txt has what each costs and says.
+DEFAULT = ("params", "flops", "depth-width", "rank-budget", "visual-tokens", "effective-rank", "compression-cka")
 PROBE_IMAGES, PROBE_TEXT = 4, 8
 
 
@@ -39,10 +41,11 @@ def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -
     """One ProxyScore a name: a finite value, or None with the reason.
 
     The encoder runs once for all and counts as frozen, as it is in training: gradients are those of projector and
-    language model, and activations too. Raises: ProxyError for an unknown name, before anything runs.
+    language model, and activations too. What several proxies need is computed for the first of them, whose seconds it
+    counts in. Raises: ProxyError for an unknown name, before anything runs.
     """
     wanted = [get(name) for name in names]
-    with _frozen_encoder(model):
+    with _frozen_encoder(model), shared_passes():
         shared = batch.with_vision_features(model.eval())
         return {proxy.name: _score_one(proxy, model, shared) for proxy in wanted}
 

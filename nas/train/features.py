@@ -51,4 +51,4 @@ def _kept(
             partial = file.with_suffix(".partial.npy")
             np.save(partial, np.concatenate(chunks))
             partial.replace(file)
-    return torch.from_numpy(np.load(file, allow_pickle=False))
+    return torch.from_numpy(np.load(file, allow_pickle=False, mmap_mode="c"))  # what is not looked at is not read
