@@ -36,6 +36,7 @@ def search(
     storage: Annotated[str | None, typer.Option(help="Database URL; default: SQLite in the run folder.")] = None,
     study: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     folder: Annotated[str | None, typer.Option("--out", help="Where run folders go.")] = None,
+    anchors: Annotated[int | None, typer.Option(help="Candidates to train first and fit the score on; try 12.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Candidates of the front to train and measure.")] = None,
     train_steps: Annotated[int | None, typer.Option(help="Training steps a finalist.")] = None,
     settings: Annotated[
@@ -56,7 +57,8 @@ def search(
         "space": space, "devices": device, "runtime": runtime, "dtype": dtype, "workload": workload,
         "objectives": objective, "constraints": constraint,
         "trials": trials, "timeout_s": configs.duration(timeout), "workers": workers, "seed": seed, "sampler": sampler,
-        "storage": storage, "study": study, "out": folder, "finalists": finalists, "train_steps": train_steps,
+        "storage": storage, "study": study, "out": folder, "anchors": anchors, "finalists": finalists,
+        "train_steps": train_steps,
     }  # fmt: skip
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define
@@ -109,6 +111,7 @@ IDENTITY = (
     "constraints",
     "seed",
     "sampler",
+    "anchors",
     "storage",
 )
 

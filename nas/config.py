@@ -14,6 +14,7 @@ from nas.constraints import LATENCY_METRICS, METRICS, parse
 from nas.errors import ConfigError
 from search_spaces.reading import check, read_mapping
 
+FEWEST_ANCHORS = 5
 SamplerName = Literal["nsga2", "tpe", "gp", "random"]
 
 
@@ -38,6 +39,7 @@ class SearchConfig(BaseModel):
     storage: str | None = None
     study: str | None = None
     out: str = "runs"
+    anchors: int = Field(default=0, ge=0, description="trained first to fit the score on; 0 = the closed-form prior")
     finalists: int = Field(default=3, ge=0)
     train_steps: int = Field(default=120, ge=1)
     train_images: int = Field(default=1200, ge=10)
@@ -54,6 +56,13 @@ class SearchConfig(BaseModel):
                     f"objectives must be of {', '.join(METRICS)} (latencies with @device), but got {name!r}"
                 )
         return names
+
+    @field_validator("anchors")
+    @classmethod
+    def _enough_anchors(cls, count: int) -> int:
+        if 0 < count < FEWEST_ANCHORS:
+            raise ValueError(f"anchors must be 0, or {FEWEST_ANCHORS} or more (about 12 do well), but got {count}")
+        return count
 
     @field_validator("constraints")
     @classmethod

@@ -82,10 +82,16 @@ def proof_figure(found: dict[str, Any]) -> Any:
     from plotly.subplots import make_subplots
 
     device, entries = found["devices"][0], finalists(found)
+    left_out = {one["key"]: one["score"] for one in found["baseline_check"]["models"]} if found["score_fit"] else {}
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
     for place, entry in enumerate(entries):
         trained, latency = entry["trained"], entry["measured"].get(device) or entry["latency"][device]
-        for column, item, value in ((1, latency, "latency_ms"), (2, entry["quality"], "value")):
+        predicted = entry["quality"]
+        if entry["key"] in left_out:  # what the score says of it that was fitted without it
+            half = (predicted["high"] - predicted["low"]) / 2
+            middle = left_out[entry["key"]]
+            predicted = {"value": middle, "low": middle - half, "high": middle + half}
+        for column, item, value in ((1, latency, "latency_ms"), (2, predicted, "value")):
             figure.add_scatter(
                 x=[item[value]], y=[trained["accuracy_open"]], error_x=_error([item], value),
                 error_y=_error([trained], "accuracy_open"), name=_name(entry), legendgroup=entry["key"],
@@ -103,7 +109,7 @@ def proof_figure(found: dict[str, Any]) -> Any:
     figure.add_hline(y=blind, line={"dash": "dash", "color": MUTED, "width": 1}, row=1, col=2)
     labels = sorted({(e["measured"].get(device) or e["latency"][device])["label"] for e in entries})
     figure.update_xaxes(title_text=f"latency of the answer, ms ({', '.join(labels)})", rangemode="tozero", col=1)
-    figure.update_xaxes(title_text=f"quality ({entries[0]['quality']['label']})", col=2)
+    figure.update_xaxes(title_text=f"quality ({found['baseline_check']['score_label']})", col=2)
     figure.update_yaxes(title_text=f"accuracy, open questions ({entries[0]['trained']['label']})", col=1)
     return _layout(figure, None, None)
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from nas import config as configs
 from nas import report_checks as checks
 from nas import report_devices
-from nas.records import Evaluation, Latency, Training
+from nas.records import Evaluation, Latency, Quality, Training
 from nas.run_folder import ENV, RunFolder
 from nas.store import Store
 
 if TYPE_CHECKING:
     from nas.config import SearchConfig
+    from nas.quality.anchored import Anchored
     from nas.search.problem import Problem
 
 MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
@@ -32,10 +33,16 @@ class Run:
     measured: dict[str, dict[str, Latency]]  # by candidate key, then device
     meta: dict[str, str | None]
     environment: dict[str, Any]
+    anchored: Anchored | None = None  # fitted on all that is trained by now
+
+    def quality(self, evaluation: Evaluation) -> Quality | None:
+        """As it was told to the sampler, or by the newest fit."""
+        return self.problem.anchored.get(evaluation.key, evaluation.quality)
 
 
 def read(folder: RunFolder) -> Run:
     """A run as it is now, also while it is searching. Raises: UserError."""
+    from nas.search.anchors import use_anchors
     from nas.search.problem import define
 
     config = configs.load(folder.config_file, {}, [])
@@ -48,11 +55,12 @@ def read(folder: RunFolder) -> Run:
     finally:
         store.close()
     problem = define(config, folder.path / "devices")
+    anchored = use_anchors(problem, trainings) if config.anchors else None
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency
     file = folder.path / ENV
     environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return Run(folder.study, config, problem, evaluations, trainings, measured, meta, environment)
+    return Run(folder.study, config, problem, evaluations, trainings, measured, meta, environment, anchored)
 
 
 def document(folder: RunFolder) -> dict[str, Any]:
@@ -70,6 +78,10 @@ def describe(run: Run) -> dict[str, Any]:
     entries = _ranked([_entry(run, evaluation) for evaluation in best])
     off_front = _ranked([_entry(run, evaluation) for evaluation in proven])
     config, problem = run.config, run.problem
+    left_out = {}
+    if run.anchored is not None:
+        keys = [candidate.key for candidate in run.anchored.anchors]
+        left_out = dict(zip(keys, run.anchored.left_out(), strict=True))
     found: dict[str, Any] = {
         "study": run.study,
         "space": config.space,
@@ -81,13 +93,15 @@ def describe(run: Run) -> dict[str, Any]:
         "limits": checks.limits(run.problem, run.evaluations),
         "search": {
             "space_size": problem.space.size, "sampler": config.sampler, "seed": config.seed,
-            "workers": config.workers, "trials": config.trials, "finalists": config.finalists,
+            "workers": config.workers, "trials": config.trials, "anchors": config.anchors,
+            "finalists": config.finalists,
             "train_steps": config.train_steps,
         },
         "counts": _counts(run),
         "front": entries,
         "off_front": off_front,  # trained when they were on the front, dominated since
-        "baseline_check": checks.baseline_check(run.evaluations, run.trainings),
+        "baseline_check": checks.baseline_check(run.evaluations, run.trainings, left_out),
+        "score_fit": None if run.anchored is None else run.anchored.to_dict(),
         "proxy_check": checks.proxy_check(run.evaluations, run.trainings),
         "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),
         "label_warning": checks.label_warning(entries),
@@ -127,13 +141,14 @@ def _ranked(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _entry(run: Run, evaluation: Evaluation) -> dict[str, Any]:
-    assert evaluation.quality is not None and evaluation.cost is not None
+    quality = run.quality(evaluation)
+    assert quality is not None and evaluation.cost is not None
     training = run.trainings.get(evaluation.key)
     measured = run.measured.get(evaluation.key, {})
     return {
         "key": evaluation.key,
         "candidate": evaluation.candidate,
-        "quality": evaluation.quality.to_dict(),
+        "quality": quality.to_dict(),
         "latency": {device: latency.to_dict() for device, latency in evaluation.latency.items()},
         "memory_gib": evaluation.cost.memory_gib,
         "memory_label": MEMORY_LABEL,
@@ -163,7 +178,7 @@ def trial_rows(run: Run) -> list[dict[str, Any]]:
 
 def _row(run: Run, number: int, evaluation: Evaluation) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": number, "key": evaluation.key, "status": evaluation.status, **evaluation.candidate}
-    if quality := evaluation.quality:
+    if quality := run.quality(evaluation):
         row |= {"quality": quality.value, "quality_low": quality.low, "quality_high": quality.high}
         row |= {"quality_label": quality.label}
     for device, latency in evaluation.latency.items():

@@ -36,21 +36,27 @@ def limits(problem: Problem, evaluations: Sequence[Evaluation]) -> dict[str, flo
     return found
 
 
-def baseline_check(evaluations: Sequence[Evaluation], trainings: Mapping[str, Training]) -> dict[str, Any]:
+def baseline_check(
+    evaluations: Sequence[Evaluation], trainings: Mapping[str, Training], left_out: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """Did the score, and did counting parameters, rank this run's trained models as training did?
 
-    Pairs count as decided where the 95 % intervals of their trained accuracies do not overlap.
+    Pairs count as decided where the 95 % intervals of their trained accuracies do not overlap. A model that the score
+    was fitted on counts by what the fit without it says (`left_out`, by key).
     """
+    left_out = left_out or {}
     trained = [e for e in evaluations if e.key in trainings and e.quality and e.cost]
     truth = [trainings[e.key] for e in trained]
     columns = {
-        "score": [e.quality.value for e in trained if e.quality],
+        "score": [left_out.get(e.key, e.quality.value) for e in trained if e.quality],
         "params": [float(e.cost.params) for e in trained if e.cost],
     }
     decided = [(i, j) for i, j in combinations(range(len(truth)), 2) if _apart(truth[i], truth[j])]
     found: dict[str, Any] = {
         "truth": f"accuracy on open questions, {', '.join(sorted({t.label for t in truth})) or 'trained'}",
-        "score_label": ", ".join(sorted({e.quality.label for e in trained if e.quality})),
+        "score_label": "predicted:anchored, each model left out of the fit"
+        if left_out
+        else ", ".join(sorted({e.quality.label for e in trained if e.quality})),
         "n": len(truth),
         "pairs": len(truth) * (len(truth) - 1) // 2,
         "pairs_decided": len(decided),
@@ -59,6 +65,13 @@ def baseline_check(evaluations: Sequence[Evaluation], trainings: Mapping[str, Tr
     for name, column in columns.items():
         right = sum((column[i] - column[j]) * (accuracy[i] - accuracy[j]) > 0 for i, j in decided)
         found[name] = {**agreement(column, accuracy).to_dict(), "pairs_right": right}
+    found["models"] = [
+        {
+            "key": e.key, "candidate": e.candidate, "score": score, "params": e.cost.params,
+            "accuracy_open": one.accuracy_open, "low": one.low, "high": one.high,
+        }
+        for e, one, score in zip(trained, truth, columns["score"], strict=True) if e.cost
+    ]  # fmt: skip
     return {**found, "verdict": _ranking_verdict(found)}
 
 

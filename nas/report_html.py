@@ -10,7 +10,16 @@ from string import Template
 from typing import Any
 
 from nas.report_checks import design, number
-from nas.report_text import Table, duration, finalists_table, front_table, limit_text, work_done
+from nas.report_text import (
+    Table,
+    duration,
+    finalists_table,
+    front_table,
+    limit_text,
+    truth_table,
+    truth_words,
+    work_done,
+)
 
 PAGE = Path(__file__).with_name("report_page.html")
 TEXT_COLUMNS = {"key", "design", "status", "score", "violates or fails"}
@@ -18,6 +27,7 @@ CONTROLS = {"displayModeBar": False, "responsive": True}  # drag zooms, a double
 LABELS = {
     "trained:short": "accuracy on open (not yes/no) questions of held-out images after the stated steps; 95 % Wilson interval",
     "predicted:prior": "an estimate from the structure alone, before any training; its interval is wide because it is uncalibrated",
+    "predicted:anchored": "fitted on models of this very space that were trained for this run; interval: 80 %, from the spread of the fit",
     "measured": "whole requests timed end to end on the device; from the sum of the fastest parts to the 90th percentile",
     "composed": "summed from blocks that were measured on the device; interval: block noise and the method's error",
     "counted": "exact count",
@@ -42,6 +52,9 @@ def html(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         front=_table(front_table(found), best=bool(finalists.rows)) if found["front"] else "<p>Empty.</p>",
         front_note=escape("; ".join(filter(None, ["Values as point [low, high]", found["label_warning"]]))) + ".",
         finalists=f"<h2>Finalists: predicted, trained, measured</h2>{_table(finalists)}" if finalists.rows else "",
+        truth=f"<h2>Score against training</h2><p class='note'>{escape(truth_words(found))}</p>{_table(truth_table(found))}"
+        if found["score_fit"]
+        else "",
         figures=_figures(found, rows),
         proxy_check=_table(_proxy_table(found)),
         trials=_trials(found, rows),

@@ -103,6 +103,41 @@ def finalists_table(found: dict[str, Any]) -> Table:
     )
 
 
+def truth_table(found: dict[str, Any]) -> Table:
+    """Every trained model of the run, best first: the score beside what training found, and the params baseline."""
+    check = found["baseline_check"]
+    models = sorted(check["models"], key=lambda one: -float(one["accuracy_open"]))
+    order = {
+        name: {one["key"]: place for place, one in enumerate(sorted(models, key=lambda m: -float(m[name])), 1)}
+        for name in ("score", "params")
+    }
+
+    def ranked(name: str, text: Callable[[Entry], str], label: str) -> Callable[[Entry], Cell]:
+        return lambda one: (f"{text(one)} (#{order[name][one['key']]})", label)
+
+    return table(
+        [
+            ("key", lambda one: (one["key"], "")),
+            ("design", lambda one: (design(one), "")),
+            ("open accuracy", lambda one: (interval(one, "accuracy_open"), check["truth"].rpartition(", ")[2])),
+            ("score", ranked("score", lambda one: f"{one['score']:.3f}", check["score_label"])),
+            ("params M", ranked("params", lambda one: number(one["params"] / 1e6), "counted")),
+        ],
+        models,
+    )
+
+
+def truth_words(found: dict[str, Any]) -> str:
+    """How the score and the params baseline rank the run's trained models."""
+    check = found["baseline_check"]
+    shown = {name: [check[name][key] for key in ("kendall_tau", "spearman_rho")] for name in ("score", "params")}
+    parts = [
+        f"{name} tau {'–' if tau is None else f'{tau:+.2f}'}, rho {'–' if rho is None else f'{rho:+.2f}'}"
+        for name, (tau, rho) in shown.items()
+    ]
+    return f"Over the {check['n']} trained models: {'; '.join(parts)}. {check['verdict']}."
+
+
 def _accuracy(entry: Entry) -> Cell:
     trained = entry["trained"]
     return ("–", "") if trained is None else (interval(trained, "accuracy_open"), trained["label"])
@@ -159,6 +194,8 @@ def markdown(found: dict[str, Any]) -> str:
         lines += ["", "## Front, best first", "", *_markdown_table(front_table(found))]
     if any(entry["trained"] for entry in [*found["front"], *found["off_front"]]):
         lines += ["", "## Finalists", "", *_markdown_table(finalists_table(found))]
+    if found["score_fit"]:
+        lines += ["", "## Score against training", "", truth_words(found), "", *_markdown_table(truth_table(found))]
     return "\n".join(lines) + "\n"
 
 

@@ -110,8 +110,10 @@ class PositiveNetwork(TorchFunctionMode):
     def count(self, y: Tensor) -> Tensor:
         """`y` came out of a product with a weight: its share of R is that weight's flow."""
 
+        value = y.detach()  # a hook that held y itself would be a cycle that nothing collects
+
         def add(grad: Tensor) -> None:
-            self.flow += float((grad * y.detach()).sum())
+            self.flow += float((grad * value).sum())
 
         if y.requires_grad:
             y.register_hook(add)  # type: ignore[no-untyped-call]

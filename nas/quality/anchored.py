@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from nas.config import FEWEST_ANCHORS
 from nas.quality.structure import Matrix, Structure
 from nas.records import Quality
 from search_spaces.candidate import Candidate
 
-FEWEST = 5
 COVERAGE = 0.8
 Z80 = 1.2816  # of a normal distribution
 LINEAR, SMOOTH, LENGTHS, NOISES = (0.3, 1.0, 3.0), (0.3, 1.0), (0.7, 1.0, 1.5), (0.05, 0.15, 0.4)
@@ -49,9 +49,11 @@ class Anchored:
     """Predicts the accuracy of any candidate of `space` from those of trained ones."""
 
     def __init__(self, space: Sequence[Candidate], anchors: Sequence[Candidate], accuracies: Sequence[float]) -> None:
-        """Raises: ValueError for fewer than FEWEST anchors."""
-        if len(anchors) < FEWEST or len(anchors) != len(accuracies):
-            raise ValueError(f"{FEWEST} trained anchors or more are needed, each with its accuracy, got {len(anchors)}")
+        """Raises: ValueError for fewer than FEWEST_ANCHORS."""
+        if len(anchors) < FEWEST_ANCHORS or len(anchors) != len(accuracies):
+            raise ValueError(
+                f"{FEWEST_ANCHORS} trained anchors or more are needed, each with its accuracy, got {len(anchors)}"
+            )
         self.structure = Structure(space)
         self.anchors = tuple(anchors)
         self.features = self.structure.features(anchors)
@@ -77,6 +79,11 @@ class Anchored:
             half = self.widening * Z80 * self.scale * math.sqrt(float(variance))
             found.append(Quality(_share(value), _share(value - half), _share(value + half), "predicted:anchored"))
         return found
+
+    def left_out(self) -> list[float]:
+        """What each anchor is predicted from the others alone (R & W eq. 5.12)."""
+        errors = self.weights / np.diag(self.inverse)
+        return [self.mean + self.scale * float(one) for one in self.targets - errors]
 
     def to_dict(self) -> Mapping[str, Any]:
         """What the predictions follow from, for the run's records."""

@@ -18,7 +18,7 @@ TEXT_TOKENS = 12  # of a question with its answer
 
 
 def expected_seconds(problem: Problem, allowed: list[Candidate], canary_ms: float) -> tuple[float, float]:
-    """(trials, finalists) in seconds, for what the configuration asks of one worker."""
+    """(trials, anchors and finalists) in seconds, for what the configuration asks of one worker."""
     config, workload = problem.config, problem.workload
     costs = [cost(candidate, workload) for candidate in allowed]
     rate = CANARY_FLOPS / (canary_ms / 1e3)
@@ -30,7 +30,9 @@ def expected_seconds(problem: Problem, allowed: list[Candidate], canary_ms: floa
     vision = sum(item.vision_flops for item in costs) / len(costs)
     training_s = recipe.steps * 6 * body * tokens / (TRAIN_SHARE * rate)
     features_s = 1.25 * config.train_images * vision / (FEATURE_SHARE * rate)
-    return min(config.trials, len(allowed)) * trial_s / config.workers, config.finalists * (training_s + features_s)
+    return min(config.trials, len(allowed)) * trial_s / config.workers, (config.anchors + config.finalists) * (
+        training_s + features_s
+    )
 
 
 def in_words(seconds: float) -> str:

@@ -8,7 +8,9 @@ from nas import pareto
 from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
+from nas.search.anchors import in_words, use_anchors
 from nas.search.problem import Problem, is_measurable
+from nas.search.training import train_all
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -35,43 +37,14 @@ def prove(
     if not chosen:
         return
     candidates = {evaluation.key: Candidate.model_validate(evaluation.candidate) for evaluation in chosen}
-    trainings = _train(problem, folder, store, candidates, say, progress)
+    trainings = train_all(problem, folder, store, candidates, say, progress, what="finalist")
+    candidates = {key: candidates[key] for key in trainings}
+    if not candidates:
+        return
+    if problem.anchored:
+        say(f"score        {in_words(use_anchors(problem, store.trainings(folder.study)))}")
     _measure(problem, folder, store, candidates, say, progress)
     _export(folder, candidates, trainings, say)
-
-
-def _train(
-    problem: Problem,
-    folder: RunFolder,
-    store: Store,
-    candidates: dict[str, Candidate],
-    say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
-) -> dict[str, Training]:
-    from nas.train import data as vqa
-    from nas.train.finalists import train_finalist
-    from nas.train.recipe import Recipe
-
-    config = problem.config
-    data = vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
-    recipe = Recipe(steps=config.train_steps, seed=config.seed)
-    done = store.trainings(folder.study)
-    for number, (key, candidate) in enumerate(candidates.items(), 1):
-        if key in done:
-            continue
-
-        def hear(what: str, step: int, of: int, loss: float | None, number: int = number) -> None:
-            progress(f"finalist {number}/{len(candidates)} {what}", step, of)
-
-        training = train_finalist(candidate, recipe, data, folder.finalist(key), hear)
-        store.add_training(folder.study, training)
-        done[key] = training
-        say(
-            f"trained      {key} {candidate}: open accuracy {training.accuracy_open:.3f} "
-            f"[{training.low:.3f}, {training.high:.3f}] {training.label}, blind {training.blind_open:.3f}, "
-            f"{training.train_s:.0f} s"
-        )
-    return {key: done[key] for key in candidates}
 
 
 def _measure(

@@ -24,7 +24,7 @@ from nas.latency.compose import compose
 from nas.latency.estimate import estimate, known_calibration
 from nas.latency.runners import runner_for
 from nas.quality.prior import prior
-from nas.records import Latency
+from nas.records import Latency, Quality
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace, load_candidate
 
@@ -43,6 +43,7 @@ class Problem:
     objectives: list[str]
     timings: dict[str, Mapping[str, BlockTiming]] = field(default_factory=dict)  # by device, then block key
     known_latency: dict[str, dict[str, Latency]] = field(default_factory=dict)  # by key: what a run has stored
+    anchored: dict[str, Quality] = field(default_factory=dict)  # by key, once anchors are trained
 
     @property
     def devices(self) -> list[str]:
@@ -79,11 +80,20 @@ class Problem:
             return False
         return True
 
+    def quality(self, candidate: Candidate) -> Quality:
+        """Predicted from the run's anchors, or by the closed-form prior where it has none."""
+        return self.anchored.get(candidate.key) or prior(candidate, cost(candidate, self.workload))
+
+    def score_by(self, anchored: dict[str, Quality]) -> None:
+        """From now on `quality` is what the run's trained models say."""
+        self.anchored = anchored
+        self.__dict__.pop("baseline_metrics", None)  # its quality is another now
+
     def closed_form(self, candidate: Candidate) -> dict[str, float]:
         """The metrics that need no measurement."""
         costs = cost(candidate, self.workload)
         return {
-            "quality": prior(candidate, costs).value,
+            "quality": self.quality(candidate).value,
             "memory_gib": costs.memory_gib,
             "params": float(costs.params),
         }

@@ -15,10 +15,10 @@ from nas.cost import cost
 from nas.errors import RunError
 from nas.execution import Executor, executor
 from nas.latency.measure import canary_at
-from nas.quality.prior import prior
 from nas.quality.score import DEFAULT
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
+from nas.search.anchors import train_anchors
 from nas.search.archive import Archive
 from nas.search.evaluate import Outcome, Task, evaluate
 from nas.search.expectation import expected_seconds, in_words
@@ -55,6 +55,7 @@ class Session:
     listener: Listener
     latencies: Latencies
     allowed: dict[str, Candidate] = field(default_factory=dict)
+    anchors: list[Candidate] = field(default_factory=list)
     postponed: list[Candidate] = field(default_factory=list)  # drawn while a device that they need did not answer
 
 
@@ -84,6 +85,7 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
     try:
         session = _open(config, folder, store, listener)
         try:
+            _anchor(session)
             _trials(session)
             prove(session.problem, session.folder, session.store, listener.say, listener.progress)
         finally:
@@ -117,9 +119,10 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
         f"gate         {out} of {problem.space.size} candidates cannot meet the constraints; {len(allowed)} can"
     )
     _note_unmeasured(store, folder, listener, len(fitting) - len(known))
+    trained = "anchors and finalists" if config.anchors else "finalists"
     trials_s, finalists_s = expected_seconds(problem, allowed, canary_at(os.cpu_count() or 1))
     listener.say(
-        f"time         about {in_words(trials_s)} for trials and {in_words(finalists_s)} for finalists (rough estimate)"
+        f"time         about {in_words(trials_s)} for trials and {in_words(finalists_s)} for {trained} (rough estimate)"
     )
     store.set_meta(f"gated:{folder.study}", str(out))
     return Session(config, folder, problem, store, archive, listener, latencies, {c.key: c for c in allowed})
@@ -142,14 +145,26 @@ def _retry_unmeasured(session: Session) -> None:
     _note_unmeasured(session.store, session.folder, session.listener, len(fitting) - len(known))
 
 
+def _anchor(session: Session) -> None:
+    """Trains the anchors, where the run has any, and gates anew by what they say of quality."""
+    problem = session.problem
+    if not session.config.anchors:
+        return
+    allowed = list(session.allowed.values())
+    told = session.listener
+    session.anchors = train_anchors(problem, session.folder, session.store, allowed, told.say, told.progress)
+    session.allowed = {candidate.key: candidate for candidate in feasible(problem, allowed)}
+
+
 def _trials(session: Session) -> None:
     """Ask and tell until the trials are done, the time is up or the space is exhausted."""
     config, problem = session.config, session.problem
     proposer = Proposer(problem.space, problem.directions, config.sampler, config.seed)
     done = _replay(session, proposer)
     deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
-    queue = [c for c in landmarks(list(session.allowed.values()), lambda c: cost(c, problem.workload).params)
-             if c.key not in proposer.seen]  # fmt: skip
+    extremes = landmarks(list(session.allowed.values()), lambda c: cost(c, problem.workload).params)
+    first = {c.key: c for c in [*session.anchors, *extremes] if c.key in session.allowed}
+    queue = [candidate for key, candidate in first.items() if key not in proposer.seen]
     if done >= config.trials:
         return
     workers = executor(evaluate, config.workers, config.trial_timeout_s)
@@ -224,7 +239,7 @@ def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluat
         key=candidate.key,
         candidate=candidate.to_dict(),
         status="failed" if outcome.error else "infeasible" if infeasible else "complete",
-        quality=prior(candidate, costs),
+        quality=problem.quality(candidate),
         latency=problem.latency(candidate),
         cost=costs,
         proxies=outcome.proxies,

@@ -23,9 +23,10 @@ LOSS_POINTS = 40
 
 
 def train_finalist(
-    candidate: Candidate, recipe: Recipe, data: vqa.VqaData, folder: Path, progress: Progress = lambda *_: None
-) -> Training:
-    """The trained model lies in `folder` (reload with nas.export.load_export); its record beside it."""
+    candidate: Candidate, recipe: Recipe, data: vqa.VqaData, folder: Path, progress: Progress = lambda *_: None,
+    *, keep_weights: bool = True,
+) -> Training:  # fmt: skip
+    """The trained model lies in `folder` (reload with nas.export.load_export), unless only its record is wanted."""
     result = folder / RESULT_FILE
     if result.is_file():
         return Training.from_dict(json.loads(result.read_text(encoding="utf-8")))
@@ -50,11 +51,13 @@ def train_finalist(
         key=candidate.key, label="trained:short", data=data.name, seed=recipe.seed, steps=recipe.steps,
         samples_seen=recipe.steps * recipe.images * recipe.questions, train_s=train_s, accuracy_open=vqa.share(on_open),
         blind_open=data.blind[0], accuracy_all=vqa.share(right), blind_all=data.blind[1],
-        open_questions=len(on_open), low=low, high=high, losses=_thin(losses), checkpoint=folder.name,
+        open_questions=len(on_open), low=low, high=high, losses=_thin(losses), 
+        checkpoint=folder.name if keep_weights else None,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    processor.save(folder)
+    if keep_weights:
+        model.save_pretrained(folder)
+        processor.save(folder)
     partial = result.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(training), indent=2), encoding="utf-8")
     partial.replace(result)

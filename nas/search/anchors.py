@@ -1,0 +1,75 @@
+"""Anchors: a few spread candidates of the run's own space, trained first, that the score is then fitted on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from nas.config import FEWEST_ANCHORS
+from nas.quality.anchored import Anchored
+from nas.quality.structure import Structure, spread
+from nas.records import Training
+from nas.run_folder import RunFolder
+from nas.search.problem import Problem
+from nas.search.training import train_all
+from nas.store import Store
+from search_spaces import Candidate
+
+
+def train_anchors(
+    problem: Problem,
+    folder: RunFolder,
+    store: Store,
+    allowed: list[Candidate],
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> list[Candidate]:
+    """Trains what is not yet trained of them and gives the problem its anchored score. Their weights are not kept."""
+    known = {candidate.key: candidate for candidate in [*problem.space.candidates, problem.baseline]}
+    stored = store.meta(f"anchors:{folder.study}")
+    if stored is None:
+        chosen = choose(problem, allowed)
+        store.set_meta(f"anchors:{folder.study}", json.dumps([candidate.key for candidate in chosen]))
+    else:
+        chosen = [known[key] for key in json.loads(stored)]
+    say(f"anchors      {len(chosen)} of {len(allowed)} feasible candidates are trained to fit the score on")
+    candidates = {candidate.key: candidate for candidate in chosen}
+    train_all(problem, folder, store, candidates, say, progress, what="anchor", keep_weights=False)
+    say(f"score        {in_words(use_anchors(problem, store.trainings(folder.study)))}")
+    return chosen
+
+
+def choose(problem: Problem, allowed: list[Candidate]) -> list[Candidate]:
+    """As many as the configuration asks for, covering the feasible part of the space."""
+    ordered = sorted(allowed, key=lambda candidate: candidate.key)
+    features = Structure(problem.space.candidates).features(ordered)
+    return [ordered[index] for index in spread(features, problem.config.anchors)]
+
+
+def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
+    """Gives the problem the score fitted on every model of the run that was trained as long as its anchors."""
+    model = fit(problem, trainings)
+    if model is not None:
+        candidates = [*problem.space.candidates, problem.baseline]
+        problem.score_by({c.key: one for c, one in zip(candidates, model.predict(candidates), strict=True)})
+    return model
+
+
+def in_words(model: Anchored | None) -> str:
+    """What the score is now."""
+    if model is None:
+        return f"predicted:prior, since fewer than {FEWEST_ANCHORS} anchors could be trained"
+    return f"predicted:anchored, fitted on {len(model.anchors)} trained models"
+
+
+def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
+    """None where too few of the run's trained models are comparable."""
+    known = {candidate.key: candidate for candidate in [*problem.space.candidates, problem.baseline]}
+    usable = {
+        key: one.accuracy_open
+        for key, one in trainings.items()
+        if key in known and one.steps == problem.config.train_steps
+    }
+    if len(usable) < FEWEST_ANCHORS:
+        return None
+    return Anchored(problem.space.candidates, [known[key] for key in usable], list(usable.values()))

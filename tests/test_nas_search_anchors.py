@@ -1,0 +1,115 @@
+"""Anchors: chosen over the feasible space, trained once, fitted, and judged in the report with each one left out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stored_runs import designs, evaluation, training
+from test_cli_search import SMALL, nas
+
+import search_spaces
+from nas.config import SearchConfig
+from nas.quality.anchored import Anchored
+from nas.report_checks import baseline_check
+from nas.search.anchors import choose, fit
+from nas.search.problem import define
+
+ANCHORED = [*SMALL, "--anchors", "5", "--trials", "7"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("easy_vqa")
+    folder = tmp_path_factory.mktemp("anchors")
+    done = nas("search", *ANCHORED, "--study", "first", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "document.json").write_text(done.stdout, encoding="utf-8")
+    (folder / "talk.txt").write_text(done.stderr, encoding="utf-8")
+    return folder
+
+
+def trained_keys(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "runs" / "first" / "study.db") as store:
+        return [key for (key,) in store.execute("select key from nas_trainings order by id")]
+
+
+def test_the_score_is_fitted_on_trained_anchors_of_the_run(finished: Path) -> None:
+    found = json.loads((finished / "document.json").read_text(encoding="utf-8"))
+    anchors = found["score_fit"]["anchors"]
+    assert len(set(anchors)) >= 5 and set(anchors) == set(trained_keys(finished))
+    assert {entry["quality"]["label"] for entry in found["front"]} == {"predicted:anchored"}
+    check = found["baseline_check"]
+    assert "left out" in check["score_label"] and check["n"] == len(set(anchors))
+    assert {one["key"] for one in check["models"]} == set(anchors)
+    talk = (finished / "talk.txt").read_text(encoding="utf-8")
+    assert "anchors      5 of" in talk and "predicted:anchored, fitted on 5 trained models" in talk
+
+
+def test_the_report_shows_the_score_beside_the_truth(finished: Path) -> None:
+    folder = finished / "runs" / "first"
+    for name in ("report.md", "report.html"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "Score against training" in text and "params tau" in text
+
+
+def test_anchors_keep_no_weights_but_finalists_do(finished: Path) -> None:
+    folder = finished / "runs" / "first"
+    assert not list((folder / "anchors").rglob("*.safetensors"))
+    assert list((folder / "finalists").rglob("*.safetensors"))
+
+
+def test_going_on_trains_no_anchor_again(finished: Path) -> None:
+    before = trained_keys(finished)
+    done = nas("search", *ANCHORED[:-1], "9", "--study", "first", "--resume", "--json", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["counts"]["complete"] == 9
+    assert trained_keys(finished)[: len(before)] == before
+
+
+def test_too_few_anchors_are_refused(tmp_path: Path) -> None:
+    done = nas("search", "--space", "micro", "--anchors", "3", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2 and "anchors must be 0, or 5 or more" in done.stderr
+
+
+def test_anchors_are_of_the_feasible_candidates_and_spread() -> None:
+    problem = define(SearchConfig(space="micro", anchors=6))
+    allowed = [one for one in problem.space.candidates if one.lm_depth > 1]
+    chosen = choose(problem, allowed)
+    assert len({one.key for one in chosen}) == 6 and all(one.lm_depth > 1 for one in chosen)
+    assert {one.encoder for one in chosen} == {one.encoder for one in allowed}
+    assert choose(problem, allowed[::-1]) == chosen
+
+
+def test_only_models_trained_as_long_are_comparable() -> None:
+    problem = define(SearchConfig(space="micro", anchors=5, train_steps=4))
+    trainings = {one.key: training(one.key, 0.3 + 0.05 * place) for place, one in enumerate(designs(6))}
+    assert {one.steps for one in trainings.values()} != {4}
+    assert fit(problem, trainings) is None
+
+
+def test_a_model_is_judged_by_the_fit_without_it() -> None:
+    space = search_spaces.load("microvlm").candidates
+    chosen = space[:: len(space) // 12][:12]
+    truth = list(np.linspace(0.2, 0.8, 12))
+    whole = Anchored(space, chosen, truth)
+    # The kernel stays that of the whole fit; the mean and scale too, as in Rasmussen & Williams 5.4.2.
+    for place in (0, 5, 11):
+        kept = [i for i in range(12) if i != place]
+        covariance = whole.kernel.between(whole.features[kept], whole.features[kept])
+        covariance += whole.kernel.noise * np.eye(11)
+        cross = whole.kernel.between(whole.features[[place]], whole.features[kept])
+        alone = whole.mean + whole.scale * float((cross @ np.linalg.solve(covariance, whole.targets[kept]))[0])
+        assert whole.left_out()[place] == pytest.approx(alone, abs=1e-9)
+
+
+def test_check_takes_the_left_out_score_where_there_is_one() -> None:
+    made = designs(3)
+    evaluations = [evaluation(one, "here", 1.0) for one in made]
+    trainings = {one.key: training(one.key, 0.3 + 0.2 * place) for place, one in enumerate(made)}
+    reverse = {one.key: -float(place) for place, one in enumerate(made)}
+    assert baseline_check(evaluations, trainings, reverse)["score"]["kendall_tau"] == pytest.approx(-1)
