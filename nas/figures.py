@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas.report_checks import design, interval, latency_text, number
+from search_spaces import Candidate
 
 Entry = dict[str, Any]
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
@@ -212,9 +213,9 @@ def _hover(found: dict[str, Any], entry: Entry) -> str:
 
 
 def _trial_hover(row: dict[str, Any], device: str | None) -> str:
-    fields = ("encoder", "resolution", "projector", "compression", "compression_factor", "lm", "lm_depth", "lm_layers")
+    candidate = {name: row[name] for name in Candidate.model_fields if name in row}
     lines = [
-        f"<b>{design({'candidate': {name: row[name] for name in fields}})}</b>", f"{row['key']}, trial {row['trial']}",
+        f"<b>{design({'candidate': candidate})}</b>", f"{row['key']}, trial {row['trial']}",
         f"quality {number(row['quality'])} [{number(row['quality_low'])}, {number(row['quality_high'])}] "
         f"{row['quality_label']}",
         f"{number(row['params'] / 1e6)} M params {row['params_label']}",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,11 +13,16 @@ from search_spaces import catalogue
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError
 from search_spaces.reading import check
-from search_spaces.rules import ORDER, Rule, Value, broken, buildable, building_rules
+from search_spaces.rules import LAYER_RULES, ORDER, REQUIRED, Rule, broken, buildable, building_rules
+from search_spaces.sizes import Value
 
 
 class SearchSpace(BaseModel):
-    """What may be built. Axes are ordered lists; every candidate keeps every rule."""
+    """What may be built. Axes are ordered lists; every candidate keeps every rule.
+
+    `axes` holds what the space declares: the seven that each must, and of the others those it wants. An axis that is
+    not declared stays at the candidate's default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,9 +46,9 @@ class SearchSpace(BaseModel):
         for axis in self.axes:
             if axis not in ORDER:
                 raise catalogue.unknown("axis", axis, list(ORDER))
-        missing = [axis for axis in ORDER if axis not in self.axes]
+        missing = [axis for axis in REQUIRED if axis not in self.axes]
         if missing:
-            raise ValueError(f"axes must name every one of {', '.join(ORDER)}; missing: {', '.join(missing)}")
+            raise ValueError(f"axes must name every one of {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
         _check_values(self.axes)
         problem = buildable(self.baseline_candidate) or broken(tuple(self.rules), self.baseline_candidate)
         if problem:
@@ -62,6 +66,11 @@ class SearchSpace(BaseModel):
     def all_rules(self) -> tuple[Rule, ...]:
         """What can be built at all, then the space's own rules."""
         return (*building_rules(), *self.rules)
+
+    @cached_property
+    def domains(self) -> dict[str, list[Value]]:
+        """The values of every axis in the order of decision; one, its default, where the space does not declare it."""
+        return {axis: self.axes.get(axis) or [Candidate.model_fields[axis].default] for axis in ORDER}
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -83,8 +92,8 @@ class SearchSpace(BaseModel):
         """Why a candidate is not of this space, or None."""
         values = candidate.to_dict()
         for axis in ORDER:
-            if values[axis] not in self.axes[axis]:
-                return f"{axis}={values[axis]!r} is not among {self.axes[axis]}"
+            if values[axis] not in self.domains[axis]:
+                return f"{axis}={values[axis]!r} is not among {self.domains[axis]}"
         return buildable(candidate) or broken(tuple(self.rules), candidate)
 
     def decode(self, values: Mapping[str, Value]) -> Candidate:
@@ -94,9 +103,10 @@ class SearchSpace(BaseModel):
         """
         chosen: dict[str, Value] = {}
         for index, axis in enumerate(ORDER):
-            allowed = [value for value in self.axes[axis] if self._reachable({**chosen, axis: value}, index + 1)]
+            domain = self.domains[axis]
+            allowed = [value for value in domain if self._reachable({**chosen, axis: value}, index + 1)]
             place = self._place(axis, values)
-            chosen[axis] = min(allowed, key=lambda value: abs(self.axes[axis].index(value) - place))
+            chosen[axis] = min(allowed, key=lambda value: abs(domain.index(value) - place))
         return Candidate.model_validate(chosen)
 
     def sample(self, generator: random.Random) -> Candidate:
@@ -107,7 +117,7 @@ class SearchSpace(BaseModel):
         """Valid candidates one step away along one axis (after snapping the others)."""
         values = candidate.to_dict()
         found: dict[str, Candidate] = {}
-        for axis in ORDER:
+        for axis in self.axes:
             place = self.axes[axis].index(values[axis])
             for step in (-1, 1):
                 if 0 <= place + step < len(self.axes[axis]):
@@ -117,15 +127,17 @@ class SearchSpace(BaseModel):
         return list(found.values())
 
     def _place(self, axis: str, values: Mapping[str, Value]) -> int:
-        if values.get(axis) not in self.axes[axis]:
-            raise SpaceError(f"{axis} must be one of {self.axes[axis]}, but got {values.get(axis)!r}")
-        return self.axes[axis].index(values[axis])
+        domain = self.domains[axis]
+        value = values.get(axis) if axis in self.axes else values.get(axis, domain[0])
+        if value not in domain:
+            raise SpaceError(f"{axis} must be one of {domain}, but got {value!r}")
+        return domain.index(value)
 
     def _walk(self, chosen: dict[str, Value], index: int) -> Iterator[dict[str, Value]]:
         if index == len(ORDER):
             yield chosen
             return
-        for value in self.axes[ORDER[index]]:
+        for value in self.domains[ORDER[index]]:
             longer = {**chosen, ORDER[index]: value}
             if self._keeps_rules(longer, ORDER[index]):
                 yield from self._walk(longer, index + 1)
@@ -153,26 +165,37 @@ def _expand(name: str, axis: Any) -> Any:
 
 def _check_values(axes: Mapping[str, Sequence[Value]]) -> None:
     """Every value is of the catalogue or of the right kind, and none stands twice."""
-    tables: dict[str, tuple[str, Mapping[str, object]]] = {
-        "encoder": ("encoder", catalogue.encoders()),
-        "projector": ("projector", catalogue.projectors()),
-        "compression": ("token compression", catalogue.compressors()),
-        "lm": ("language model", catalogue.language_models()),
-    }
     for axis, values in axes.items():
         if not values or len(set(values)) != len(values):
             raise ValueError(f"axis {axis!r} must list at least one value and none twice, but got {list(values)}")
+        names = _names(axis)
         for value in values:
-            if axis in tables:
-                kind, table = tables[axis]
-                if value not in table:
-                    raise catalogue.unknown(kind, str(value), list(table))
-            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"axis {axis!r} must hold positive integers, but got {value!r}")
-    for factor in axes["compression_factor"]:
-        if math.isqrt(int(factor)) ** 2 != factor:
-            raise ValueError(f"compression_factor must be a square number, but got {factor}")
-    deepest = min(catalogue.language_model(str(name)).layers for name in axes["lm"])
+            if names is None:
+                _check_number(axis, value)
+            elif value not in names[1]:
+                raise catalogue.unknown(names[0], str(value), names[1])
+    deepest = max(catalogue.language_model(str(name)).layers for name in axes["lm"])
     for depth in axes["lm_depth"]:
         if int(depth) > deepest:
             raise SpaceError(f"lm_depth must be in 1..{deepest}, but got {depth}")
+
+
+def _names(axis: str) -> tuple[str, list[str]] | None:
+    """What the values of an axis of names are called, and the names; None for an axis of numbers."""
+    components: dict[str, tuple[str, list[str]]] = {
+        "encoder": ("encoder", list(catalogue.encoders())),
+        "second_encoder": ("encoder", ["none", *catalogue.encoders()]),
+        "projector": ("projector", list(catalogue.projectors())),
+        "compression": ("token compression", list(catalogue.compressors())),
+        "lm": ("language model", list(catalogue.language_models())),
+        "lm_layers": ("layer rule", list(LAYER_RULES)),
+    }
+    choices = get_args(Candidate.model_fields[axis].annotation)
+    return (axis, list(choices)) if choices else components.get(axis)
+
+
+def _check_number(axis: str, value: Value) -> None:
+    least = 0 if Candidate.model_fields[axis].default == 0 else 1
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        kind = "integers from 0" if least == 0 else "positive integers"
+        raise ValueError(f"axis {axis!r} must hold {kind}, but got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 import search_spaces
 from search_spaces import Candidate, SearchSpace, SpaceError
-from search_spaces.rules import ORDER, buildable
+from search_spaces.candidate import OPTIONAL
+from search_spaces.rules import Rule, buildable
 
 SPACES = {name: search_spaces.load(name) for name in search_spaces.names()}
 MICRO = SPACES["micro"]
@@ -50,7 +52,7 @@ def test_a_valid_candidate_decodes_to_itself(
     case: tuple[SearchSpace, dict[str, str | int]], generator: random.Random
 ) -> None:
     candidate = case[0].sample(generator)
-    fields = {axis: candidate.to_dict()[axis] for axis in ORDER}
+    fields = {axis: candidate.to_dict()[axis] for axis in case[0].axes}
     assert case[0].decode(fields) == candidate
 
 
@@ -67,8 +69,8 @@ def test_neighbours_are_other_candidates_of_the_space(case: tuple[SearchSpace, d
 
 def test_enumeration_is_the_full_product_filtered_by_the_rules() -> None:
     found = []
-    for combination in itertools.product(*(MICRO.axes[axis] for axis in ORDER)):
-        values = dict(zip(ORDER, combination, strict=True))
+    for combination in itertools.product(*MICRO.axes.values()):
+        values = dict(zip(MICRO.axes, combination, strict=True))
         if (values["compression"] == "none") == (values["compression_factor"] == 1):
             candidate = Candidate.model_validate(values)
             if MICRO.explain(candidate) is None:
@@ -125,10 +127,14 @@ def test_overrides_replace_an_axis() -> None:
         ({"axes": MICRO.axes | {"lm_depth": {"low": 1, "hihg": 4}}}, "{low, high, step}"),
         ({"axes": MICRO.axes | {"resolution": ["64"]}}, "positive integers, but got '64'"),
         ({"axes": MICRO.axes | {"resolution": [64, 64]}}, "none twice"),
-        ({"axes": MICRO.axes | {"compression_factor": [8]}}, "square number, but got 8"),
+        ({"axes": MICRO.axes | {"compression_factor": [8]}}, "no combination of the axes keeps every rule"),
         ({"axes": MICRO.axes | {"resolution": [65]}}, "no combination of the axes keeps every rule"),
         ({"rules": [{"name": "x", "when": {"encodr": ["vit-micro"]}}]}, "did you mean 'encoder'?"),
-        ({"rules": [{"name": "x"}]}, "either 'require' or 'divides'"),
+        ({"rules": [{"name": "x"}]}, "must have one of 'require', 'forbid', 'divides' and 'at_most'"),
+        ({"axes": MICRO.axes | {"attention": ["spda"]}}, "no attention named 'spda'; did you mean 'sdpa'?"),
+        ({"axes": MICRO.axes | {"second_encoder": ["vit-mcro"]}}, "did you mean 'vit-micro'?"),
+        ({"axes": MICRO.axes | {"encoder_depth": [-1]}}, "'encoder_depth' must hold integers from 0, but got -1"),
+        ({"axes": MICRO.axes | {"tiles": [0]}}, "'tiles' must hold positive integers, but got 0"),
     ],
 )
 def test_a_mistake_in_a_space_is_one_line_with_the_rule(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -154,12 +160,20 @@ def test_decoding_a_value_that_is_not_on_its_axis_is_refused() -> None:
         ({"encoder": "vit-micor"}, "did you mean 'vit-micro'"),
         ({"compression": "pixel-shufle"}, "did you mean 'pixel-shuffle'"),
         ({"resolution": 70}, "encoder_stride=16"),
-        ({"projector": "ldp-v2", "compression": "pixel-shuffle"}, "LDPv2 pools by itself"),
+        ({"projector": "ldp-v2", "compression": "pixel-shuffle"}, "these projectors pool blocks by themselves"),
         ({"compression_factor": 9}, "grid_side=4, block_side=3|block_side=3, grid_side=4"),
         ({"compression_factor": 8}, "square number"),
         ({"lm_depth": 7}, "lm_depth must be in 1..6"),
         ({"lm_layers": "best"}, "lm_layers must be one of uniform"),
         ({"compression": "none"}, "exactly when compression_factor is 1"),
+        ({"fusion": "channel"}, "second_encoder must be 'none' exactly when fusion is 'none'"),
+        ({"tiles": 4}, "tiling must be 'none' exactly when tiles is 1"),
+        ({"prune_layer": 2}, "prune_layer must be 0 exactly when compression is not 'fastv'"),
+        ({"lm_experts": 1}, "lm_experts must be 0 .dense. or 2 and more"),
+        ({"attention": "flash"}, "attention: Input should be 'sdpa' or 'eager'"),
+        ({"tiling": "grid", "tiles": 4}, "tiling is not built yet"),
+        ({"encoder_depth": 2}, "fewer blocks than the whole .*encoder_deepest_cut=1"),
+        ({"second_encoder": "vit-mirco", "fusion": "channel"}, "did you mean 'vit-micro'"),
         ({"depth": 3}, "unknown key 'depth'"),
     ],
 )
@@ -177,6 +191,68 @@ def test_a_candidate_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "candidate.yaml"
     path.write_text(yaml.safe_dump(MICRO.candidates[7].to_dict()))
     assert search_spaces.load_candidate(path) == MICRO.candidates[7]
+
+
+# Keys as they were before there were optional axes: what is stored under them must be found again.
+FROZEN = {
+    "micro": (468, ("52fd9ea3d7a2", "36ee91eeee25", "2ff2f6fa0fdb", "c280b435a444"), "d8c21d7cf5d3896e"),
+    "pocket": (3195, ("22668ea2e362", "8516ac05bbeb", "4bdf0594a65e", "dfeed46bbc3c"), "bfab505896fb4155"),
+    "microvlm": (6264, ("d4b467cff708", "820d0a883751", "f1a39304de98", "32b334beb289"), "17da2aa59991ad99"),
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_keys_and_their_order_are_those_of_the_first_version(name: str) -> None:
+    keys = [candidate.key for candidate in SPACES[name].candidates]
+    some = (keys[0], keys[1], keys[len(keys) // 2], keys[-1])
+    every = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]
+    assert (len(keys), some, every) == FROZEN[name]
+
+
+def test_every_optional_field_away_from_its_default_makes_another_key_and_is_said() -> None:
+    seven = dict(MICRO.baseline)
+    whole = Candidate.model_validate(seven)
+    assert set(OPTIONAL) == set(whole.to_dict()) - set(seven)
+    others: list[dict[str, Any]] = [
+        {"encoder_depth": 1}, {"second_encoder": "conv-micro", "fusion": "channel"}, {"tiling": "s2", "tiles": 2},
+        {"temporal_factor": 4}, {"compression": "fastv", "compression_factor": 2, "prune_layer": 2}, {"lm_ffn": 128},
+        {"lm_heads": 2}, {"lm_experts": 4}, {"lm_weights": "int4"}, {"kv_cache": "int8"}, {"attention": "eager"},
+    ]  # fmt: skip
+    designs = [Candidate.model_validate(seven | other) for other in others]
+    assert len({design.key for design in [whole, *designs]}) == 1 + len(designs)
+    for design, other in zip(designs, others, strict=True):
+        assert all(f"{name}={value}" in str(design) for name, value in other.items() if name in OPTIONAL)
+    assert str(whole) == "vit-micro@112 mlp llama-microx6"
+
+
+def test_an_axis_that_a_space_does_not_declare_stays_at_its_default(tmp_path: Path) -> None:
+    space = search_spaces.load(written(tmp_path, axes=MICRO.axes | {"attention": ["eager", "sdpa"]}, rules=None))
+    assert set(space.axes) == {*MICRO.axes, "attention"}
+    assert space.decode(MICRO.baseline | {"attention": "sdpa"}) == MICRO.baseline_candidate
+    with pytest.raises(SpaceError, match="tiles must be one of"):
+        space.decode(MICRO.baseline | {"attention": "sdpa", "tiles": 4})
+
+
+RULED = {"encoder": "vit-micro", "resolution": 64, "lm": "llama-micro", "lm_depth": 4, "lm_heads": 2, "lm_ffn": 0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "holds"),
+    [
+        ({"when": {"lm_depth": [4]}, "require": {"encoder": ["conv-micro"]}}, False),
+        ({"when": {"lm_depth": [3]}, "require": {"encoder": ["conv-micro"]}}, True),
+        ({"unless": {"lm_depth": [4]}, "require": {"encoder": ["conv-micro"]}}, True),
+        ({"unless": {"lm_depth": [3]}, "require": {"encoder": ["conv-micro"]}}, False),
+        ({"when": {"encoder_family": ["vit"]}, "forbid": {"resolution": [64, 96]}}, False),
+        ({"when": {"encoder_family": ["cnn"]}, "forbid": {"resolution": [64, 96]}}, True),
+        ({"divides": ["lm_heads_a_group", "lm_heads"]}, True),
+        ({"divides": ["lm_ffn", "lm_depth"]}, False),
+        ({"at_most": ["lm_depth", "lm_published_depth"]}, True),
+        ({"at_most": ["lm_depth", "lm_heads"]}, False),
+    ],
+)
+def test_a_rule_holds_as_its_words_say(fields: dict[str, Any], holds: bool) -> None:
+    assert Rule.model_validate({"name": "x", **fields}).holds(RULED) is holds
 
 
 def test_a_field_at_its_default_does_not_enter_the_key() -> None:

@@ -1,0 +1,59 @@
+"""Sizes and kinds that rules speak of beside the axes: each follows from a few axes and the catalogue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from search_spaces import catalogue
+from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
+
+Value = str | int
+Values = Mapping[str, Value]
+
+
+def _encoder(values: Values, axis: str = "encoder") -> EncoderSpec:
+    return catalogue.encoder(str(values[axis]))
+
+
+def _lm(values: Values) -> LanguageModelSpec:
+    return catalogue.language_model(str(values["lm"]))
+
+
+def _second_stride(values: Values) -> int:
+    """Pixels a token of the second encoder; 1, which divides all, where there is none."""
+    return 1 if values["second_encoder"] == "none" else _encoder(values, "second_encoder").stride
+
+
+def _block_side(values: Values) -> int:
+    """Side of the square of tokens that become one; 0, which divides nothing, where the factor is not a square."""
+    factor = int(values["compression_factor"])
+    side = math.isqrt(factor)
+    return side if side * side == factor else 0
+
+
+# name -> the axes that decide it, and how
+DERIVED: dict[str, tuple[tuple[str, ...], Callable[[Values], Value]]] = {
+    "encoder_family": (("encoder",), lambda values: _encoder(values).family),
+    "encoder_stride": (("encoder",), lambda values: _encoder(values).stride),
+    "encoder_deepest_cut": (("encoder",), lambda values: max((_encoder(values).layers or 0) - 1, 0)),
+    "second_stride": (("second_encoder",), _second_stride),
+    "grid_side": (("encoder", "resolution"), lambda values: _encoder(values).grid_side(int(values["resolution"]))),
+    "grid_tokens": (("encoder", "resolution"), lambda values: _encoder(values).tokens(int(values["resolution"]))),
+    "block_side": (("compression_factor",), _block_side),
+    "lm_published_depth": (("lm",), lambda values: _lm(values).layers),
+    "lm_widest_cut": (("lm",), lambda values: _lm(values).ffn - 1),
+    "lm_most_heads_cut": (("lm",), lambda values: _lm(values).heads - 1),
+    "lm_heads_a_group": (("lm",), lambda values: _lm(values).heads // _lm(values).kv_heads),
+    "last_pruning_layer": (("lm_depth",), lambda values: int(values["lm_depth"]) - 1),
+}
+
+
+def derive(name: str, values: Values) -> Value:
+    """The value of an axis or of a derived size."""
+    return DERIVED[name][1](values) if name in DERIVED else values[name]
+
+
+def deciding_axes(name: str) -> tuple[str, ...]:
+    """The axes that decide an axis (itself) or a derived size."""
+    return DERIVED[name][0] if name in DERIVED else (name,)
