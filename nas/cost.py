@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nas.records import Cost
+from nas.cost_connector import connector_cost
+from nas.cost_vision import vision_activation_bytes, vision_flops
+from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
 from search_spaces import Candidate
-from search_spaces.catalogue import EncoderSpec, LanguageModelSpec, encoder, language_model
-
-DTYPE_BYTES = 4  # float32, what the runtimes of this version compute in
+from search_spaces.catalogue import LanguageModelSpec, encoder, language_model
 
 
 @lru_cache(maxsize=65536)
@@ -62,41 +62,3 @@ def decoder_flops(lm: LanguageModelSpec, depth: int, tokens: int, context: int) 
     matrices = 2 * tokens * (decoder_layer_params(lm) - 2 * lm.hidden)
     attention = 4 * tokens * context * lm.heads * lm.head_dim
     return depth * (matrices + attention) + 2 * lm.hidden * lm.vocab
-
-
-def vision_flops(spec: EncoderSpec, resolution: int) -> int:
-    """A ViT by its blocks; a CNN by its FLOPs per pixel (every stride divides the resolution)."""
-    if spec.flops_per_pixel is not None:
-        return round(spec.flops_per_pixel * resolution * resolution)
-    assert spec.layers is not None and spec.ffn is not None
-    patches = spec.tokens(resolution)
-    tokens = patches + spec.prefix_tokens
-    block = 2 * tokens * (4 * spec.width**2 + 2 * spec.width * spec.ffn) + 4 * tokens**2 * spec.width
-    return 2 * patches * 3 * spec.stride**2 * spec.width + spec.layers * block
-
-
-def vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:
-    if spec.activation_bytes_per_pixel is not None:
-        return round(spec.activation_bytes_per_pixel * resolution * resolution)
-    assert spec.ffn is not None
-    tokens = spec.tokens(resolution) + spec.prefix_tokens
-    return tokens * (2 * spec.width + spec.ffn) * DTYPE_BYTES
-
-
-def connector_cost(
-    projector: str, compression: str, factor: int, spec: EncoderSpec, hidden: int, resolution: int
-) -> tuple[int, int]:
-    """(parameters, FLOPs of one image) of compression and projector."""
-    grid_tokens, tokens = spec.tokens(resolution), spec.tokens(resolution, factor)
-    width = spec.width * (factor if compression == "pixel-shuffle" else 1)
-    first, second = width * hidden, hidden * hidden
-    if projector == "linear":
-        return first + hidden, 2 * tokens * first
-    mlp_params = first + second + 2 * hidden
-    if projector == "mlp":
-        return mlp_params, 2 * tokens * (first + second)
-    if projector == "pixel-shuffle":
-        return mlp_params + 2 * width, 2 * tokens * (first + second)
-    if projector == "ldp-v2":
-        return mlp_params + 10 * hidden, 2 * grid_tokens * (first + second) + 2 * tokens * 9 * hidden
-    raise KeyError(projector)

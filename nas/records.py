@@ -11,6 +11,7 @@ QualityLabel = Literal["predicted:prior", "predicted:anchored", "trained:short",
 Status = Literal["complete", "infeasible", "failed"]
 
 GIB = 2**30
+DTYPE_BYTES = 4  # float32, what the runtimes compute in
 
 
 @dataclass(frozen=True, slots=True)

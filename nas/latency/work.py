@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.cost import (
-    DTYPE_BYTES,
-    connector_cost,
-    decoder_flops,
-    decoder_layer_params,
-    vision_activation_bytes,
-    vision_flops,
-)
+from nas.cost import decoder_flops, decoder_layer_params
+from nas.cost_connector import connector_cost
+from nas.cost_vision import vision_activation_bytes, vision_flops
 from nas.latency.blocks import BlockSpec
+from nas.records import DTYPE_BYTES
 from search_spaces.catalogue import encoder, language_model
 
 # Kernels in eager mode, counted by hand: norms, projections, rotary, attention, gated FFN and residuals of one decoder
