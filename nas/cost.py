@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from nas import cost_language
 from nas.cost_connector import connector_cost
 from nas.cost_vision import vision_activation_bytes, vision_flops
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
 from search_spaces import Candidate
-from search_spaces.catalogue import LanguageModelSpec, encoder, language_model
+from search_spaces.catalogue import encoder
 
 
 @lru_cache(maxsize=65536)
 def cost(candidate: Candidate, workload: Workload) -> Cost:
     """Cost of one request of the workload; exact in parameters."""
-    spec, lm = encoder(candidate.encoder), language_model(candidate.lm)
+    spec, lm, stack = encoder(candidate.encoder), cost_language.shaped(candidate), cost_language.layers(candidate)
     grid_tokens = spec.tokens(candidate.resolution)
     tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
     images = workload.images * workload.batch
@@ -27,10 +28,9 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     )
     prompt = workload.images * tokens + workload.prompt_tokens
     context = prompt + workload.new_tokens
-    embedding = lm.vocab * lm.hidden * (1 if lm.tied_embeddings else 2)
+    embedding = cost_language.head_params(lm)
     encoder_params = spec.params + spec.position_params(candidate.resolution)
-    body = candidate.lm_depth * decoder_layer_params(lm) + lm.hidden
-    params = encoder_params + projector_params + body + embedding
+    body = cost_language.body_params(lm, stack)
     return Cost(
         encoder_params=encoder_params,
         projector_params=projector_params,
@@ -38,27 +38,15 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
         embedding_params=embedding,
         vision_flops=images * vision_flops(spec, candidate.resolution),
         projector_flops=images * projector_flops,
-        prefill_flops=workload.batch * decoder_flops(lm, candidate.lm_depth, prompt, prompt),
-        decode_flops=workload.batch * decoder_flops(lm, candidate.lm_depth, 1, context),
+        prefill_flops=workload.batch * cost_language.stack_flops(lm, stack, prompt, prompt),
+        decode_flops=workload.batch * cost_language.stack_flops(lm, stack, 1, context),
         grid_tokens=workload.images * grid_tokens,
         visual_tokens=workload.images * tokens,
-        weight_bytes=params * DTYPE_BYTES,
-        kv_bytes=workload.batch * 2 * candidate.lm_depth * lm.kv_heads * lm.head_dim * context * DTYPE_BYTES,
+        weight_bytes=(encoder_params + projector_params + embedding) * DTYPE_BYTES
+        + cost_language.body_bytes(lm, stack, candidate.lm_weights),
+        kv_bytes=workload.batch * cost_language.cache_bytes(stack, context, candidate.kv_cache),
         activation_bytes=max(
             images * vision_activation_bytes(spec, candidate.resolution),
             workload.batch * (prompt * (2 * lm.hidden + 3 * lm.ffn) + lm.vocab) * DTYPE_BYTES,
         ),
     )
-
-
-def decoder_layer_params(lm: LanguageModelSpec) -> int:
-    """One decoder layer: attention with grouped keys and values, gated FFN, two norms."""
-    attention = 2 * lm.hidden * lm.head_dim * (lm.heads + lm.kv_heads)
-    return attention + 3 * lm.hidden * lm.ffn + 2 * lm.hidden
-
-
-def decoder_flops(lm: LanguageModelSpec, depth: int, tokens: int, context: int) -> int:
-    """`tokens` new positions that attend to `context`; the vocabulary is read at the last position only."""
-    matrices = 2 * tokens * (decoder_layer_params(lm) - 2 * lm.hidden)
-    attention = 4 * tokens * context * lm.heads * lm.head_dim
-    return depth * (matrices + attention) + 2 * lm.hidden * lm.vocab

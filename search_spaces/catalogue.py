@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from search_spaces.reading import check, hint, read_mapping
 
@@ -22,6 +22,9 @@ class _Record(BaseModel):
 
 
 RecordType = TypeVar("RecordType", bound=_Record)
+LayerKind = Literal["full_attention", "sliding_attention", "conv", "mamba", "mamba2", "hybrid"]
+# Forms whose feed-forward part transformers also has as experts: their own model_type, and its key of the count.
+UPCYCLED = {"llama": ("mixtral", "num_local_experts"), "qwen3": ("qwen3_moe", "num_experts")}
 Triple = Annotated[tuple[float, float, float], BeforeValidator(tuple)]
 
 
@@ -62,26 +65,65 @@ class EncoderSpec(_Record):
 
 
 class LanguageModelSpec(_Record):
-    """A causal language model of the Llama form, before any layer is dropped."""
+    """A causal language model that transformers has, before any layer is dropped. A size of 0: the form has none."""
 
     name: str
-    architecture: Literal["llama"]
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab: int
+    architecture: str = Field(description="transformers' model_type")
+    hidden: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    ffn: int = Field(default=0, description="width of the feed-forward part; of one expert where there are experts")
+    vocab: int = Field(gt=0)
     tied_embeddings: bool
-    rope_theta: float
-    norm_eps: float
-    max_positions: int
-    image_token_id: int
-    tokenizer: str = Field(description="key of nas.model.pretrained tokenizers, e.g. smollm2 or bytes")
-    weights: str | None = None
+    layer_pattern: tuple[LayerKind, ...] = Field(default=("full_attention",), description="repeated down the layers")
+    config: dict[str, Any] = Field(default_factory=dict, description="the other fields of transformers' config")
+    published_params: int | None = Field(default=None, description="as its publisher counts them")
+    image_token_id: int = Field(default=4, ge=0)
+    tokenizer: str = Field(default="bytes", description="key of nas.model.pretrained tokenizers, or a folder")
+    hub: str | None = Field(default=None, description="repository on the Hugging Face hub, asked only on request")
+    weights: str | None = Field(default=None, description="key of nas.model.pretrained, None = random")
     package: str | None = None
     source: str
+
+    @field_validator("layer_pattern", mode="before")
+    @classmethod
+    def _as_tuple(cls, pattern: Any) -> Any:
+        return tuple(pattern) if isinstance(pattern, list) else pattern
+
+    @property
+    def layer_kinds(self) -> tuple[LayerKind, ...]:
+        """What each decoder layer mixes tokens by."""
+        return tuple(self.layer_pattern[index % len(self.layer_pattern)] for index in range(self.layers))
+
+    def resized(self, ffn: int, heads: int, experts: int) -> LanguageModelSpec:
+        """With another FFN width, fewer query heads (keys and values in proportion), and copies of the FFN as experts,
+        two of them active (sparse upcycling, Komatsuzaki et al. 2023). 0 = as published.
+
+        Raises: SpaceError where the form has no such part.
+        """
+        changes: dict[str, Any] = {}
+        if ffn:
+            if not self.ffn or ffn % 8:
+                raise SpaceError(f"lm_ffn must be a multiple of 8 and {self.name} have an FFN, but got {ffn}; leave 0")
+            changes["ffn"] = ffn
+        if heads:
+            if not self.heads or heads > self.heads or heads * self.kv_heads % self.heads:
+                allowed = [n for n in range(1, self.heads + 1) if n * self.kv_heads % self.heads == 0]
+                raise SpaceError(
+                    f"lm_heads of {self.name} must be one of {', '.join(map(str, allowed)) or 'none'}, but got {heads}"
+                )
+            changes |= {"heads": heads, "kv_heads": heads * self.kv_heads // self.heads}
+        if experts:
+            if self.architecture not in UPCYCLED or experts < 2:
+                raise SpaceError(
+                    f"lm_experts must be 0, or 2 and more for models of the form of {' or '.join(UPCYCLED)}, "
+                    f"but got {experts} for {self.name} ({self.architecture})"
+                )
+            sparse, key = UPCYCLED[self.architecture]
+            changes |= {"architecture": sparse, "config": self.config | {key: experts, "num_experts_per_tok": 2}}
+        return self.model_copy(update=changes) if changes else self
 
 
 class OperatorSpec(_Record):
@@ -128,8 +170,18 @@ def encoder(name: str) -> EncoderSpec:
 
 
 def language_model(name: str) -> LanguageModelSpec:
-    """Raises: SpaceError with the near miss."""
+    """An entry of the catalogue, or the config of a local folder. Raises: SpaceError with the near miss."""
+    if "/" in name or "\\" in name:
+        return read_folder(Path(name))
     return _find("language model", name, language_models())
+
+
+@cache
+def read_folder(folder: Path) -> LanguageModelSpec:
+    """Any causal language model by the config.json of its folder. Raises: SpaceError."""
+    from search_spaces.foreign import language_model_fields
+
+    return check(language_model_fields(folder), LanguageModelSpec, str(folder), SpaceError)
 
 
 def find_operator(kind: str, name: str, known: dict[str, OperatorSpec]) -> OperatorSpec:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.depth import kept_layers
 from nas.model.compress import build_compressor
-from nas.model.language import kept_layers
 from nas.model.project import LdpV2, build_projector
 from nas.model.vision import VisionEncoder
 from search_spaces import catalogue

@@ -9,7 +9,6 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.model.language import llama_config
 from nas.model.vision import VisionEncoder
 from search_spaces import SpaceError, catalogue
 
@@ -68,15 +67,6 @@ def test_a_vit_has_the_blocks_that_its_entry_says() -> None:
             assert shape == (spec.layers, spec.heads, spec.ffn, spec.prefix_tokens)
 
 
-def test_full_depth_smollm2_has_its_published_parameters() -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    spec = catalogue.language_model("smollm2-135m")
-    with torch.device("meta"):
-        model = LlamaForCausalLM(LlamaConfig(**llama_config(spec, spec.layers)))
-    assert model.num_parameters() == 134_515_008
-
-
 @pytest.mark.pretrained
 def test_smollm2_is_as_its_package_says() -> None:
     """Every figure of the entry, against the header of the GGUF file in the package."""
@@ -100,23 +90,20 @@ def test_smollm2_is_as_its_package_says() -> None:
     assert field("llama.attention.head_count_kv") == spec.kv_heads
     assert field("llama.rope.dimension_count") == spec.head_dim
     assert field("llama.vocab_size") == spec.vocab
-    assert field("llama.context_length") == spec.max_positions
-    assert field("llama.rope.freq_base") == spec.rope_theta
-    assert field("llama.attention.layer_norm_rms_epsilon") == pytest.approx(spec.norm_eps)
+    assert field("llama.context_length") == spec.config["max_position_embeddings"]
+    assert field("llama.rope.freq_base") == spec.config["rope_parameters"]["rope_theta"]
+    assert field("llama.attention.layer_norm_rms_epsilon") == pytest.approx(spec.config["rms_norm_eps"])
     assert field("tokenizer.ggml.tokens")[spec.image_token_id] == "<reponame>"
 
 
 def test_heads_divide_and_the_image_token_is_in_the_vocabulary() -> None:
     for spec in catalogue.language_models().values():
-        assert spec.heads % spec.kv_heads == 0
-        assert spec.heads * spec.head_dim == spec.hidden
+        assert not spec.heads or spec.heads % spec.kv_heads == 0
         assert 0 <= spec.image_token_id < spec.vocab
 
 
 def test_an_unknown_component_names_the_near_miss() -> None:
     with pytest.raises(SpaceError, match="no encoder named 'dinov2-vits41'; did you mean 'dinov2-vits14'"):
         catalogue.encoder("dinov2-vits41")
-    with pytest.raises(
-        SpaceError, match=r"no language model named 'gpt'; known: llama-micro, llama-words-128, .*smollm2-135m"
-    ):
+    with pytest.raises(SpaceError, match=r"no language model named 'gpt'; known: falcon-h1-0.5b, .*smollm2-135m"):
         catalogue.language_model("gpt")

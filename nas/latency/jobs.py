@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, PreTrainedModel
 
+from nas.depth import kept_layers
 from nas.latency.blocks import BlockSpec
-from nas.model.language import llama_config
+from nas.model.language import build_language_model
 from nas.model.processor import preprocess
 from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
@@ -72,7 +73,7 @@ class JobFactory:
             self._flushed = torch.zeros(int(self.cache_bytes) // 2)  # 2 x the cache in float32
         self._flushed.add_(1)
 
-    def _build_decoder(self, lm: str, depth: int) -> LlamaForCausalLM:
+    def _build_decoder(self, lm: str, depth: int) -> PreTrainedModel:
         decoder = causal_lm(lm, depth)
         for index, layer in enumerate(decoder.model.layers):
             decoder.model.layers[index] = self.prepare_layer(layer)
@@ -136,7 +137,9 @@ def photo() -> Any:
     return Image.effect_noise(PHOTO_SIZE, 64).convert("RGB")
 
 
-def causal_lm(lm: str, layers: int) -> LlamaForCausalLM:
+def causal_lm(lm: str, layers: int) -> PreTrainedModel:
     """A language model of the catalogue's shape with random weights."""
-    config = LlamaConfig(**llama_config(catalogue.language_model(lm), layers))
-    return LlamaForCausalLM._from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-any-return, no-untyped-call]
+    spec = catalogue.language_model(lm)
+    model = build_language_model(spec, kept_layers("uniform", spec.layers, layers) if layers else [], "sdpa")
+    model.train(False)
+    return model

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.cost import decoder_flops, decoder_layer_params
 from nas.cost_connector import connector_cost
+from nas.cost_language import uniform_stack
 from nas.cost_vision import vision_activation_bytes, vision_flops
 from nas.latency.blocks import BlockSpec
 from nas.records import DTYPE_BYTES
@@ -120,11 +120,12 @@ def _shell(block: BlockSpec) -> Work:
 
 
 def _layer(block: BlockSpec) -> Work:
+    """The mean layer of the language model: forms that alternate kinds are spread evenly."""
     lm = language_model(block.lm)
     tokens, context = _tokens(block)
-    flops = block.batch * (decoder_flops(lm, 1, tokens, context) - 2 * lm.hidden * lm.vocab)
-    cached = 2 * context * lm.kv_heads * lm.head_dim
+    stack = uniform_stack(lm, lm.layers)
+    flops = block.batch * sum(layer.flops(tokens, context) for layer in stack) / lm.layers
+    cached = sum(layer.cache_width * context + layer.state for layer in stack) / lm.layers
     moved = block.batch * (tokens * (10 * lm.hidden + 5 * lm.ffn) + cached)
-    return Work(
-        flops, DTYPE_BYTES * decoder_layer_params(lm), DTYPE_BYTES * moved, DECODER_KERNELS, block.batch * tokens
-    )
+    weights = sum(layer.params for layer in stack) / lm.layers
+    return Work(flops, DTYPE_BYTES * weights, DTYPE_BYTES * moved, DECODER_KERNELS, block.batch * tokens)

@@ -8,16 +8,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from nas.model import pretrained
-from nas.model.language import kept_layers
+from nas.model.language import candidate_layers
 from nas.model.multimodal import MultimodalConfig, MultimodalLM
 from nas.model.vision import VisionEncoder
 from search_spaces import catalogue
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec
+
+WRITES = ("o_proj", "down_proj", "out_proj", ".dense", ".fc2", ".w2")  # matrices that write into the residual stream
+KEPT = ("A_log", "dt_proj.weight")  # of state spaces, whose own initial values matter
 
 
 def build(
@@ -31,7 +34,9 @@ def build(
     encoder = catalogue.encoder(candidate.encoder)
     language = catalogue.language_model(candidate.lm)
     config = MultimodalConfig(
-        candidate=candidate.to_dict(), encoder=encoder.model_dump(mode="json"), language_model=language.model_dump()
+        candidate=candidate.to_dict(),
+        encoder=encoder.model_dump(mode="json"),
+        language_model=language.model_dump(mode="json"),
     )
     load = weights == "pretrained"
     # Drawing random weights that are overwritten at once is most of the time; only the projector keeps its own.
@@ -61,16 +66,16 @@ def _draw_weights(part: nn.Module) -> None:
             module.reset_parameters()
 
 
-def _draw_language_model(decoder: LlamaForCausalLM) -> None:
+def _draw_language_model(decoder: PreTrainedModel) -> None:
     """Normal weights of variance 1 / fan-in (LeCun et al. 1998), and 1 / (2 layers) of it where a layer writes into the
     residual stream (Radford et al. 2019, 2.3). transformers' fixed deviation of 0.02 suits widths of a thousand and up:
     at 128, the same training learned a third as much.
     """
     layers = decoder.config.num_hidden_layers
     for name, weight in decoder.named_parameters():
-        if weight.ndim == 2:
-            writes = name.endswith(("o_proj.weight", "down_proj.weight"))
-            nn.init.normal_(weight, std=(weight.shape[1] * (2 * layers if writes else 1)) ** -0.5)
+        if (weight.ndim == 2 and not name.endswith(KEPT)) or (weight.ndim == 3 and ".experts." in name):
+            writes = name.removesuffix(".weight").endswith(WRITES)
+            nn.init.normal_(weight, std=(weight.shape[-1] * (2 * layers if writes else 1)) ** -0.5)
 
 
 def load_encoder(vision: VisionEncoder, spec: EncoderSpec) -> None:
@@ -94,7 +99,7 @@ def _load_language_model(model: MultimodalLM, file: Path) -> None:
     from safetensors import safe_open
 
     candidate, spec = model.candidate, model.language_spec
-    kept = kept_layers(candidate.lm_layers, spec.layers, candidate.lm_depth)
+    kept = candidate_layers(candidate, spec)
     target: dict[str, Tensor] = model.language_model.state_dict()
     with safe_open(file, framework="pt") as stored, torch.no_grad():
         for name, tensor in target.items():

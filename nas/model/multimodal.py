@@ -10,14 +10,12 @@ from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
     GenerationMixin,
-    LlamaConfig,
-    LlamaForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from nas.model.language import llama_config
+from nas.model.language import build_language_model, cache_argument, candidate_layers, language_config
 from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
 from search_spaces.candidate import Candidate
@@ -42,11 +40,18 @@ class MultimodalConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         kwargs.setdefault("tie_word_embeddings", bool(self.language_model.get("tied_embeddings", False)))
         super().__init__(**kwargs)
 
-    def get_text_config(self, *_: Any, **__: Any) -> LlamaConfig:
+    def get_text_config(self, *_: Any, **__: Any) -> PretrainedConfig:
         """The language model's own config, which generation reads for its cache."""
         if not self.language_model:
-            return LlamaConfig()
-        return LlamaConfig(**llama_config(LanguageModelSpec(**self.language_model), self.candidate["lm_depth"]))
+            return PretrainedConfig()
+        candidate = Candidate(**self.candidate)
+        spec = shaped_spec(LanguageModelSpec(**self.language_model), candidate)
+        return language_config(spec, candidate_layers(candidate, spec))
+
+
+def shaped_spec(published: LanguageModelSpec, candidate: Candidate) -> LanguageModelSpec:
+    """With the candidate's FFN, heads and experts; still at full depth."""
+    return published.resized(candidate.lm_ffn, candidate.lm_heads, candidate.lm_experts)
 
 
 class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
@@ -59,23 +64,25 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     base_model_prefix = ""
     main_input_name = "input_ids"
     _supports_sdpa = True
-    _tied_weights_keys = {  # noqa: RUF012
-        "language_model.lm_head.weight": "language_model.model.embed_tokens.weight"
-    }
 
     def __init__(self, config: MultimodalConfig) -> None:
         super().__init__(config)
         self.candidate = Candidate(**config.candidate)
         self.encoder_spec = EncoderSpec(**config.encoder)
-        self.language_spec = LanguageModelSpec(**config.language_model)
+        self.language_spec = shaped_spec(LanguageModelSpec(**config.language_model), self.candidate)
         candidate, hidden = self.candidate, self.language_spec.hidden
         self.vision = VisionEncoder(self.encoder_spec, candidate.resolution)
         self.compressor, self.projector = build_connector(
             candidate.projector, candidate.compression, candidate.compression_factor, self.encoder_spec.width, hidden
         )
-        self.language_model = LlamaForCausalLM._from_config(  # type: ignore[no-untyped-call]
-            LlamaConfig(**llama_config(self.language_spec, candidate.lm_depth)), attn_implementation="sdpa"
+        self.language_model = build_language_model(
+            self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
         )
+        self._cache_name = cache_argument(self.language_model)
+        self._tied_weights_keys = {
+            f"language_model.{name}": f"language_model.{source}"
+            for name, source in (self.language_model._tied_weights_keys or {}).items()
+        }
         self.post_init()  # type: ignore[no-untyped-call]
 
     @property
@@ -87,10 +94,22 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         """Every part has initialised itself on construction."""
 
     def get_input_embeddings(self) -> torch.nn.Module:
-        return self.language_model.get_input_embeddings()  # type: ignore[no-any-return]
+        return self.language_model.get_input_embeddings()
 
     def get_output_embeddings(self) -> torch.nn.Module:
-        return self.language_model.lm_head  # type: ignore[no-any-return]
+        return self.language_model.get_output_embeddings()  # type: ignore[no-any-return, no-untyped-call]
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its vocabulary head."""
+        return self.language_model.base_model
+
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        """Last hidden states (..., H) -> logits (..., V), with the scaling that some forms put behind the head."""
+        config: Any = self.language_model.config
+        logits: Tensor = self.get_output_embeddings()(states) * getattr(config, "lm_head_multiplier", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def vision_tokens(self, pixel_values: Tensor) -> Tensor:
         """pixel_values: (B, 3, R, R) -> (B, N, D), the encoder's own tokens."""
@@ -140,8 +159,20 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             elif pixel_values is not None:
                 visual = self.encode_images(pixel_values)
             inputs_embeds = self.embed(input_ids, visual)
-        return self.language_model(  # type: ignore[no-any-return]
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
+        return self._decode(inputs_embeds, attention_mask, labels, kwargs)
+
+    def _decode(
+        self, embedded: Tensor, mask: Tensor | None, labels: Tensor | None, rest: dict[str, Any]
+    ) -> CausalLMOutputWithPast:
+        """The language model on embeddings (B, T, H); whatever it calls its cache, here it is past_key_values."""
+        if self._cache_name != "past_key_values":
+            rest[self._cache_name] = rest.pop("past_key_values", None)
+            rest.pop("position_ids", None)
+        found = self.language_model(inputs_embeds=embedded, attention_mask=mask, labels=labels, **rest)
+        if self._cache_name == "past_key_values":
+            return found  # type: ignore[no-any-return]
+        return CausalLMOutputWithPast(
+            loss=found.loss, logits=found.logits, past_key_values=found.cache_params, hidden_states=found.hidden_states
         )
 
     def prepare_inputs_for_generation(  # type: ignore[override]

@@ -52,7 +52,7 @@ def _decode(
         following = iter(texts)
         packs = [Pack(image, [next(following) for _ in range(count)]) for image, count in sizes]
         last = torch.stack([state[-1] for state in hidden_states(model, processor, packs, features)])
-        logits = model.language_model.lm_head(last.float())
+        logits = model.vocabulary_logits(last.float())
         for row, options in enumerate(alive):
             if len(options) > 1:
                 nexts = sorted({coded[answer][depth] for answer in options})

@@ -98,5 +98,5 @@ def answer_loss(
     packs = [Pack(group[0].image, [next(texts) for _ in group]) for group in batch]
     states = hidden_states(model, processor, packs, features)
     before = [state[-len(answer) - 1 : -1] for state, answer in zip(states, answers, strict=True)]
-    logits = model.language_model.lm_head(torch.cat(before).float())
+    logits = model.vocabulary_logits(torch.cat(before).float())
     return torch.nn.functional.cross_entropy(logits, torch.tensor([token for answer in answers for token in answer]))

@@ -56,7 +56,7 @@ def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pac
     with torch.autocast("cpu", dtype=torch.bfloat16):
         seen = features[[pack.image for pack in packs]].float()
         visual = model.project_tokens(seen) if seen.ndim == 3 else model.encode_images(seen)
-        states: Tensor = model.language_model.model(
+        states: Tensor = model.decoder(
             inputs_embeds=model.embed(ids, visual.float()),
             attention_mask=_mask(owner),
             position_ids=positions,
