@@ -122,7 +122,7 @@ def calibrate(
     problem = define(SearchConfig(space=space, devices=[device], workload=workload, runtime=runtime, dtype=dtype))
     ((identity, profile),) = problem.profiles.items()
     runner_for(profile)
-    candidates = list(problem.space.candidates)
+    candidates = list(problem.space.survey)
     store = Store.user_cache()
     try:
         asked = Device(profile, store, runtime, dtype)

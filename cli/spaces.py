@@ -91,9 +91,10 @@ def profile(
 
 
 def _print_profile(found: SpaceProfile) -> None:
+    drawn = "" if found.surveyed == found.size else f", {found.surveyed:,} of them drawn"
     out().print(
-        f"{found.space}: {found.size:,} candidates of {found.combinations:,} combinations; workload {found.workload}"
-        + (f"; device {found.device}" if found.device else ""),
+        f"{found.space}: {found.size:,} candidates of {found.combinations:,} combinations{drawn}; "
+        f"workload {found.workload}" + (f"; device {found.device}" if found.device else ""),
         highlight=False,
         markup=False,
     )
@@ -108,10 +109,10 @@ def _print_profile(found: SpaceProfile) -> None:
         if reach.feasible is None:
             verdict = f"not decided: {reach.reason}"
         else:
-            verdict = f"met by {reach.feasible:,} of {found.size:,} candidates (limit {reach.limit:,.6g})"
+            verdict = f"met by {reach.feasible:,} of {found.surveyed:,} candidates (limit {reach.limit:,.6g})"
         out().print(f"{reach.constraint}: {verdict}", highlight=False, markup=False)
     if found.feasible is not None and len(found.constraints) > 1:
-        out().print(f"all constraints: met by {found.feasible:,} of {found.size:,} candidates", highlight=False)
+        out().print(f"all constraints: met by {found.feasible:,} of {found.surveyed:,} candidates", highlight=False)
 
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:

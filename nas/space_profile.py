@@ -34,7 +34,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How many candidates meet a constraint; `feasible` is None where the metric is not known, with the reason."""
+    """How many of the surveyed candidates meet a constraint.
+
+    `feasible` is None where the metric is not known, with the reason.
+    """
 
     constraint: str
     limit: float | None
@@ -50,11 +53,12 @@ class SpaceProfile:
     workload: str
     device: str | None
     size: int
+    surveyed: int  # candidates that were looked at: all of them, or a fixed draw
     combinations: int  # of axis values, before the rules
     figures: dict[str, Spread]
     baseline: dict[str, float]
     constraints: list[Reach]
-    feasible: int | None  # candidates that meet every constraint, None where one cannot be decided
+    feasible: int | None  # surveyed candidates that meet every constraint, None where one cannot be decided
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,12 +71,12 @@ def profile(
     device: str | None = None,
     timings: Mapping[str, BlockTiming] | None = None,
 ) -> SpaceProfile:
-    """Closed-form figures of every candidate, and composed latencies where all blocks of `timings` are there.
+    """Closed-form figures of the surveyed candidates, and composed latencies where all blocks of `timings` are there.
 
     `constraints` default to the space's own. Raises: ConfigError.
     """
     known = timings or {}
-    rows = [_figures(candidate, workload, known) for candidate in space.candidates]
+    rows = [_figures(candidate, workload, known) for candidate in space.survey]
     baseline = _figures(space.baseline_candidate, workload, known)
     parsed = [
         _constraint(text, workload, known) for text in (space.constraints if constraints is None else constraints)
@@ -82,12 +86,13 @@ def profile(
     for values in space.axes.values():
         combinations *= len(values)
     decided = [kept for _, kept in verdicts if kept is not None]
-    all_met = sum(map(all, zip(*decided, strict=True))) if decided else space.size
+    all_met = sum(map(all, zip(*decided, strict=True))) if decided else len(rows)
     return SpaceProfile(
         space=space.name,
         workload=workload.name,
         device=device,
         size=space.size,
+        surveyed=len(rows),
         combinations=combinations,
         figures=_spreads(rows),
         baseline=baseline,
@@ -102,7 +107,7 @@ def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Worklo
     from nas.latency.device import Device
     from nas.store import Store
 
-    every = [space.baseline_candidate, *space.candidates]
+    every = [space.baseline_candidate, *space.survey]
     blocks = {block.key: block for candidate in every for block in needed(candidate, workload)}
     with closing(Store.user_cache()) as store:
         return Device(device, store).known(list(blocks.values()))

@@ -8,14 +8,18 @@ from functools import cache, cached_property
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from search_spaces import catalogue
-from search_spaces.candidate import OPTIONAL, Candidate
+from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError
 from search_spaces.reading import check, read_mapping
 from search_spaces.sizes import DERIVED, Value, deciding_axes, derive
 
-# The order in which axes are decided. A rule is checked as soon as every axis that it reads is known.
 REQUIRED = ("encoder", "resolution", "projector", "compression_factor", "compression", "lm", "lm_depth")
-ORDER = (*REQUIRED, *OPTIONAL)
+# The order in which axes are decided: those that rules join stand near each other, which keeps tables of them small.
+ORDER = (
+    "encoder", "encoder_depth", "resolution", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor",
+    "projector", "compression_factor", "compression", "lm", "lm_depth", "prune_layer", "lm_layers", "lm_ffn",
+    "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention",
+)  # fmt: skip
 LAYER_RULES = ("uniform",)
 
 
@@ -38,44 +42,49 @@ class Rule(BaseModel):
 
     @model_validator(mode="after")
     def _known_names(self) -> Rule:
-        for name in self._names:
+        for name in self.names:
             if name not in ORDER and name not in DERIVED:
                 raise catalogue.unknown("axis or derived size", name, [*ORDER, *DERIVED])
         if sum(map(bool, (self.require, self.forbid, self.divides, self.at_most))) != 1:
             raise ValueError(f"rule {self.name!r} must have one of 'require', 'forbid', 'divides' and 'at_most'")
         return self
 
-    @property
-    def _names(self) -> list[str]:
+    @cached_property
+    def names(self) -> list[str]:
+        """The axes and derived sizes that this rule speaks of."""
         sizes = (*(self.divides or ()), *(self.at_most or ()))
         return list(dict.fromkeys([*self.when, *self.unless, *self.require, *self.forbid, *sizes]))
 
     @cached_property
     def reads(self) -> frozenset[str]:
         """The axes that decide this rule."""
-        return frozenset(axis for name in self._names for axis in deciding_axes(name))
+        return frozenset(axis for name in self.names for axis in deciding_axes(name))
 
     def describe(self, values: Mapping[str, Value]) -> str:
         """The axes and derived sizes that decide this rule, with their values."""
         axes = {name: values[name] for name in ORDER if name in self.reads}
-        derived = {name: derive(name, values) for name in self._names if name in DERIVED}
+        derived = {name: derive(name, values) for name in self.names if name in DERIVED}
         return ", ".join(f"{name}={value}" for name, value in (axes | derived).items())
 
     def holds(self, values: Mapping[str, Value]) -> bool:
         """Whether a combination that has every axis of `reads` keeps this rule."""
+        return self.verdict({name: derive(name, values) for name in self.names})
+
+    def verdict(self, named: Mapping[str, Value]) -> bool:
+        """Whether the rule holds for these values of its `names`."""
 
         def among(allowed: Mapping[str, list[Value]]) -> bool:
-            return all(derive(name, values) in some for name, some in allowed.items())
+            return all(named[name] in some for name, some in allowed.items())
 
         if not among(self.when) or (self.unless and among(self.unless)):
             return True
         if self.divides:
-            divisor, number = (int(derive(name, values)) for name in self.divides)
+            divisor, number = (int(named[name]) for name in self.divides)
             return divisor != 0 and number % divisor == 0
         if self.at_most:
-            size, limit = (int(derive(name, values)) for name in self.at_most)
+            size, limit = (int(named[name]) for name in self.at_most)
             return size <= limit
-        return among(self.require) and not any(derive(name, values) in some for name, some in self.forbid.items())
+        return among(self.require) and not any(named[name] in some for name, some in self.forbid.items())
 
 
 class _RuleFile(BaseModel):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from search_spaces import catalogue
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError
+from search_spaces.numbering import Codes, Numbering
 from search_spaces.reading import check
 from search_spaces.rules import LAYER_RULES, ORDER, REQUIRED, Rule, broken, buildable, building_rules
 from search_spaces.sizes import Value
+
+MOST_ENUMERATED = 200_000
+SURVEYED = 20_000
 
 
 class SearchSpace(BaseModel):
@@ -73,20 +78,93 @@ class SearchSpace(BaseModel):
         return {axis: self.axes.get(axis) or [Candidate.model_fields[axis].default] for axis in ORDER}
 
     @cached_property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """Every valid candidate once, in axis order."""
-        return tuple(Candidate.model_validate(values) for values in self._walk({}, 0))
+    def numbering(self) -> Numbering:
+        """Every valid combination by its number, in axis order."""
+        return Numbering(self.domains, self.all_rules)
 
     @property
     def size(self) -> int:
-        return len(self.candidates)
+        """How many valid candidates there are, exactly; they are not walked for it."""
+        return self.numbering.size
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether all candidates may be held in memory."""
+        return self.size <= MOST_ENUMERATED
 
     @cached_property
-    def _keys(self) -> frozenset[str]:
-        return frozenset(candidate.key for candidate in self.candidates)
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every valid candidate once, in axis order. Raises: SpaceError where they are too many."""
+        if not self.enumerable:
+            raise SpaceError(
+                f"{self.name} has {self.size:,} candidates, more than the {MOST_ENUMERATED:,} that are enumerated; "
+                f"draw some of them"
+            )
+        return self._numbered(range(self.size))
+
+    @cached_property
+    def survey(self) -> tuple[Candidate, ...]:
+        """Every candidate where they can be enumerated, else SURVEYED of them, always the same."""
+        return self.candidates if self.enumerable else self._numbered(self._survey_numbers)
+
+    @cached_property
+    def _survey_numbers(self) -> list[int]:
+        return self.draw_numbers(SURVEYED, random.Random(0))
+
+    @cached_property
+    def _survey_codes(self) -> Codes:
+        return self.numbering.codes(self._survey_numbers)
+
+    @property
+    def extent(self) -> str:
+        """How many candidates there are and, where not all are looked at, how many of them are."""
+        drawn = "" if self.enumerable else f", of which a fixed draw of {SURVEYED:,} is looked at"
+        return f"{self.size:,} candidates{drawn}"
+
+    def surveyed(self, values: Mapping[str, Value]) -> Candidate:
+        """The candidate of `survey` nearest to any combination of axis values.
+
+        Where the survey is a draw: the one that differs in the fewest names and by the fewest steps of numbers.
+        """
+        if self.enumerable:
+            return self.decode(values)
+        wanted = np.array([self._place(axis, values) for axis in self.domains])
+        lengths = np.array([len(domain) if isinstance(domain[0], int) else 2 for domain in self.domains.values()])
+        apart = np.minimum(np.abs(self._survey_codes - wanted) / np.maximum(lengths - 1, 1), 1)
+        return self.survey[int(np.argmin(apart.sum(axis=1)))]
+
+    def draw(self, count: int, generator: random.Random) -> tuple[Candidate, ...]:
+        """`count` distinct candidates, uniformly; all of them where the space has no more."""
+        return self._numbered(self.draw_numbers(count, generator))
+
+    def draw_numbers(self, count: int, generator: random.Random) -> list[int]:
+        """The numbers of `count` distinct candidates, uniformly."""
+        if 2 * count > self.size:
+            return generator.sample(range(self.size), min(count, self.size))
+        numbers: dict[int, None] = {}
+        while len(numbers) < count:
+            numbers[generator.randrange(self.size)] = None
+        return list(numbers)
+
+    def _numbered(self, numbers: Sequence[int]) -> tuple[Candidate, ...]:
+        domains = list(self.domains.values())
+        axes = list(self.domains)
+        return tuple(
+            Candidate.model_validate(
+                {axis: values[code] for axis, values, code in zip(axes, domains, row, strict=True)}
+            )
+            for row in self.numbering.codes(numbers).tolist()
+        )
 
     def __contains__(self, candidate: Candidate) -> bool:
-        return candidate.key in self._keys
+        fields = candidate.to_dict()
+        chosen: list[int] = []
+        for axis, values in self.domains.items():
+            code = values.index(fields[axis]) if fields[axis] in values else None
+            if code is None or code not in self.numbering.allowed(chosen):
+                return False
+            chosen.append(code)
+        return True
 
     def explain(self, candidate: Candidate) -> str | None:
         """Why a candidate is not of this space, or None."""
@@ -101,17 +179,17 @@ class SearchSpace(BaseModel):
 
         Axis by axis, a value that the earlier choices rule out moves to the nearest allowed one in declared order.
         """
-        chosen: dict[str, Value] = {}
-        for index, axis in enumerate(ORDER):
-            domain = self.domains[axis]
-            allowed = [value for value in domain if self._reachable({**chosen, axis: value}, index + 1)]
+        chosen: list[int] = []
+        for axis in self.domains:
             place = self._place(axis, values)
-            chosen[axis] = min(allowed, key=lambda value: abs(domain.index(value) - place))
-        return Candidate.model_validate(chosen)
+            chosen.append(min(self.numbering.allowed(chosen), key=lambda code: abs(code - place)))
+        return Candidate.model_validate(
+            {axis: domain[code] for (axis, domain), code in zip(self.domains.items(), chosen, strict=True)}
+        )
 
     def sample(self, generator: random.Random) -> Candidate:
         """One valid candidate, uniformly."""
-        return generator.choice(self.candidates)
+        return self._numbered([generator.randrange(self.size)])[0]
 
     def neighbours(self, candidate: Candidate) -> list[Candidate]:
         """Valid candidates one step away along one axis (after snapping the others)."""
@@ -132,23 +210,6 @@ class SearchSpace(BaseModel):
         if value not in domain:
             raise SpaceError(f"{axis} must be one of {domain}, but got {value!r}")
         return domain.index(value)
-
-    def _walk(self, chosen: dict[str, Value], index: int) -> Iterator[dict[str, Value]]:
-        if index == len(ORDER):
-            yield chosen
-            return
-        for value in self.domains[ORDER[index]]:
-            longer = {**chosen, ORDER[index]: value}
-            if self._keeps_rules(longer, ORDER[index]):
-                yield from self._walk(longer, index + 1)
-
-    def _reachable(self, chosen: dict[str, Value], index: int) -> bool:
-        """Whether a partial choice can be completed."""
-        return self._keeps_rules(chosen, ORDER[index - 1]) and next(self._walk(chosen, index), None) is not None
-
-    def _keeps_rules(self, chosen: Mapping[str, Value], newest: str) -> bool:
-        known = frozenset(chosen)
-        return all(rule.holds(chosen) for rule in self.all_rules if newest in rule.reads and rule.reads <= known)
 
 
 def _expand(name: str, axis: Any) -> Any:

@@ -25,7 +25,7 @@ def train_anchors(
     progress: Callable[[str, int, int], None],
 ) -> list[Candidate]:
     """Trains what is not yet trained of them and gives the problem its anchored score. Their weights are not kept."""
-    known = {candidate.key: candidate for candidate in [*problem.space.candidates, problem.baseline]}
+    known = {candidate.key: candidate for candidate in [*problem.space.survey, problem.baseline]}
     stored = store.meta(f"anchors:{folder.study}")
     if stored is None:
         chosen = choose(problem, allowed)
@@ -42,7 +42,7 @@ def train_anchors(
 def choose(problem: Problem, allowed: list[Candidate]) -> list[Candidate]:
     """As many as the configuration asks for, covering the feasible part of the space."""
     ordered = sorted(allowed, key=lambda candidate: candidate.key)
-    features = Structure(problem.space.candidates).features(ordered)
+    features = Structure(problem.space.survey).features(ordered)
     return [ordered[index] for index in spread(features, problem.config.anchors)]
 
 
@@ -50,7 +50,7 @@ def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored
     """Gives the problem the score fitted on every model of the run that was trained as long as its anchors."""
     model = fit(problem, trainings)
     if model is not None:
-        candidates = [*problem.space.candidates, problem.baseline]
+        candidates = [*problem.space.survey, problem.baseline]
         problem.score_by({c.key: one for c, one in zip(candidates, model.predict(candidates), strict=True)})
     return model
 
@@ -64,7 +64,7 @@ def in_words(model: Anchored | None) -> str:
 
 def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
     """None where too few of the run's trained models are comparable."""
-    known = {candidate.key: candidate for candidate in [*problem.space.candidates, problem.baseline]}
+    known = {candidate.key: candidate for candidate in [*problem.space.survey, problem.baseline]}
     usable = {
         key: one.accuracy_open
         for key, one in trainings.items()
@@ -72,4 +72,4 @@ def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
     }
     if len(usable) < FEWEST_ANCHORS:
         return None
-    return Anchored(problem.space.candidates, [known[key] for key in usable], list(usable.values()))
+    return Anchored(problem.space.survey, [known[key] for key in usable], list(usable.values()))

@@ -49,7 +49,7 @@ class Proposer:
 
     @property
     def exhausted(self) -> bool:
-        return len(self.seen) >= self.space.size
+        return len(self.seen) >= len(self.space.survey)
 
     def propose(self) -> Candidate | None:
         """An unseen candidate, or None when there is none left."""
@@ -58,7 +58,7 @@ class Proposer:
         for _ in range(MOST_REDRAWS):
             trial = self.study.ask()
             drawn = {axis: trial.suggest_categorical(axis, values) for axis, values in self.space.axes.items()}
-            candidate = self.space.decode(cast("dict[str, str | int]", drawn))
+            candidate = self.space.surveyed(cast("dict[str, str | int]", drawn))
             if candidate.key not in self.seen:
                 if self._parameters(candidate) == drawn:
                     return self._opened(candidate, trial)
@@ -66,8 +66,8 @@ class Proposer:
                 return self.start(candidate)
             self.duplicates_avoided += 1
             self.study.tell(trial, state=TrialState.FAIL)
-        near = [c for c in self.space.neighbours(candidate) if c.key not in self.seen]
-        pool = near or [c for c in self.space.candidates if c.key not in self.seen]
+        unseen = {c.key: c for c in self.space.survey if c.key not in self.seen}
+        pool = [c for c in self.space.neighbours(candidate) if c.key in unseen] or list(unseen.values())
         return self.start(self.generator.choice(pool))
 
     def start(self, candidate: Candidate) -> Candidate:

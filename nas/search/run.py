@@ -107,16 +107,16 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
             f"{folder.path} was measured on {', '.join(folder.devices)}, but this is {', '.join(problem.profiles)}; "
             f"go on with it there, or start a new search here"
         )
-    fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
+    fitting = [candidate for candidate in problem.space.survey if fits_memory(problem, candidate)]
     latencies = Latencies(problem, store, problem.blocks(fitting), listener.say, listener.progress)
     latencies.measure()
     problem.resolve_constraints()
     known = [candidate for candidate in fitting if problem.is_measured(candidate)]
     allowed = feasible(problem, known)
     archive = Archive(problem, config.storage or folder.default_storage, folder.study)
-    out = problem.space.size - len(allowed) - (len(fitting) - len(known))
+    out = len(problem.space.survey) - len(allowed) - (len(fitting) - len(known))
     listener.say(
-        f"gate         {out} of {problem.space.size} candidates cannot meet the constraints; {len(allowed)} can"
+        f"gate         {out} of {len(problem.space.survey)} candidates cannot meet the constraints; {len(allowed)} can"
     )
     _note_unmeasured(store, folder, listener, len(fitting) - len(known))
     trained = "anchors and finalists" if config.anchors else "finalists"
@@ -139,7 +139,7 @@ def _retry_unmeasured(session: Session) -> None:
     if not session.latencies.unmeasured or not session.latencies.retry():
         return
     problem = session.problem
-    fitting = [candidate for candidate in problem.space.candidates if fits_memory(problem, candidate)]
+    fitting = [candidate for candidate in problem.space.survey if fits_memory(problem, candidate)]
     known = [candidate for candidate in fitting if problem.is_measured(candidate)]
     session.allowed |= {candidate.key: candidate for candidate in feasible(problem, known)}
     _note_unmeasured(session.store, session.folder, session.listener, len(fitting) - len(known))

@@ -1,0 +1,116 @@
+"""Numbers every valid combination of a space, 0 to size - 1, without walking them: exact counts by dynamic programming.
+
+Axes are decided in order. How many ways there are to go on depends only on those decided axes that a later rule still
+reads, so a table over them is enough (variable elimination, Dechter 1999). Tables are small where rules read few axes;
+counts are exact integers of any size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.catalogue import SpaceError
+from search_spaces.rules import Rule
+from search_spaces.sizes import Value, deciding_axes, derive
+
+Codes = NDArray[np.int16]
+Table = NDArray[Any]
+MOST_CELLS = 50_000_000
+ROWS_AT_ONCE = 50_000
+
+
+class Numbering:
+    """Numbers follow the order of the axes, and within an axis that of its values."""
+
+    def __init__(self, domains: Mapping[str, Sequence[Value]], rules: Sequence[Rule]) -> None:
+        """Raises: SpaceError where a rule joins so many axes that no table of them fits."""
+        self.domains = {axis: list(values) for axis, values in domains.items()}
+        axes = list(self.domains)
+        place = {axis: index for index, axis in enumerate(axes)}
+        scopes = [sorted(place[axis] for axis in rule.reads) for rule in rules]
+        self.live = [
+            sorted({one for scope in scopes if scope[-1] >= index for one in scope if one < index})
+            for index in range(len(axes))
+        ]
+        self._upto: list[Table] = [np.empty(0)] * len(axes)
+        after: Table = np.ones((), dtype=np.int64)
+        after_scope: list[int] = []
+        for index in reversed(range(len(axes))):
+            scope = [*self.live[index], index]
+            shape = [len(self.domains[axes[one]]) for one in scope]
+            if math.prod(shape) > MOST_CELLS:
+                raise SpaceError(
+                    f"rules join too many values of {', '.join(axes[one] for one in scope)}; read fewer axes"
+                )
+            remaining = math.prod(len(self.domains[axis]) for axis in axes[index:])
+            ways: Table = np.ones(shape, dtype=np.int64 if remaining < 2**62 else object)
+            for rule, read in zip(rules, scopes, strict=True):
+                if read[-1] == index:
+                    ways *= _spread(_verdicts(rule, self.domains), read, scope)
+            ways = ways * _spread(after, after_scope, scope)
+            self._upto[index] = np.cumsum(ways, axis=-1)
+            after, after_scope = self._upto[index][..., -1], self.live[index]
+        self.size = int(after)
+
+    def codes(self, numbers: Sequence[int]) -> Codes:
+        """(numbers, axes): the place of each value on its axis."""
+        found = np.zeros((len(numbers), len(self.domains)), dtype=np.int16)
+        for start in range(0, len(numbers), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            kind: Any = np.int64 if self.size < 2**62 else object
+            self._fill(found[rows], np.array(numbers[rows], dtype=kind))
+        return found
+
+    def allowed(self, chosen: Sequence[int]) -> list[int]:
+        """Which values of the next axis can be completed, given the places of all axes before it."""
+        upto = self._upto[len(chosen)][tuple(chosen[one] for one in self.live[len(chosen)])]
+        return [code for code, ways in enumerate(np.diff(upto, prepend=0)) if ways]
+
+    def _fill(self, found: Codes, rest: Table) -> None:
+        """Each number's value of an axis is where the running count of ways passes what is left of the number."""
+        for index, upto in enumerate(self._upto):
+            if upto.shape[-1] == 1:
+                continue
+            ways = upto[tuple(found[:, one] for one in self.live[index])]
+            if ways.ndim == 1:
+                ways = np.broadcast_to(ways, (len(rest), len(ways)))
+            code = (ways <= rest[:, None]).sum(axis=1)
+            below = ways[np.arange(len(rest)), np.maximum(code - 1, 0)]
+            rest = rest - np.where(code > 0, below, 0)
+            found[:, index] = code
+
+
+def _spread(table: Table, scope: Sequence[int], over: Sequence[int]) -> Table:
+    """A table over `scope` with an axis of length 1 for each of `over` that it does not read."""
+    sizes = dict(zip(scope, table.shape, strict=True))
+    return table.reshape([sizes.get(one, 1) for one in over])
+
+
+def _verdicts(rule: Rule, domains: Mapping[str, Sequence[Value]]) -> Table:
+    """Whether a rule holds, over the axes that it reads in their order.
+
+    It is asked once for each combination of the few distinct values of the names that it speaks of.
+    """
+    axes = [axis for axis in domains if axis in rule.reads]
+    distinct: list[list[Value]] = []
+    places: list[Table] = []
+    for name in rule.names:
+        deciding = [axis for axis in axes if axis in deciding_axes(name)]
+        values = [
+            derive(name, dict(zip(deciding, combination, strict=True)))
+            for combination in product(*(domains[axis] for axis in deciding))
+        ]
+        some = list(dict.fromkeys(values))
+        numbers = {value: number for number, value in enumerate(some)}
+        codes = np.array([numbers[value] for value in values])
+        distinct.append(some)
+        places.append(codes.reshape([len(domains[axis]) if axis in deciding else 1 for axis in axes]))
+    told = [rule.verdict(dict(zip(rule.names, combination, strict=True))) for combination in product(*distinct)]
+    table: Table = np.array(told).reshape([len(some) for some in distinct])
+    return table[tuple(places)]
