@@ -45,6 +45,8 @@ class SearchConfig(BaseModel):
     train_images: int = Field(default=1200, ge=10)
     proxies: list[str] | None = None
     trial_timeout_s: float = Field(default=300, gt=0)
+    trial_memory_gib: float | None = Field(default=None, gt=0, description="None = its share of what is free")
+    cluster: str | None = Field(default=None, description="a Ray cluster that runs already; HOST:PORT")
 
     @field_validator("objectives")
     @classmethod

@@ -120,6 +120,7 @@ class ProxyScore:
     value: float | None
     seconds: float
     reason: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,36 @@ class RunFolder:
         partial = file.with_name(f"{file.name}.partial")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
+            if not file.parent.resolve().is_relative_to(self.path.resolve()):
+                raise StorageError(f"{name!r} leads out of {self.path}; nothing is written there")
+            partial.unlink(missing_ok=True)  # it may be a link
+            with partial.open("x", encoding="utf-8") as opened:
+                opened.write(text)
             partial.replace(file)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise StorageError(f"cannot write {file}: {error.strerror}; free space or choose another --out") from error
         return file
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The body is the only driver that writes here. Raises: RunError that names the other one, StorageError."""
+        from filelock import FileLock, Timeout
+
+        lock, owner = FileLock(self.path / ".lock"), self.path / ".owner"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            name = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+            raise RunError(f"{self.path} is being searched by {name}; wait for it or stop it") from None
+        except OSError as error:
+            raise StorageError(f"cannot lock {self.path}: {error.strerror}; a search writes there") from error
+        try:
+            self.write(owner.name, f"process {os.getpid()} on {platform.node()}")
+            yield
+        finally:
+            lock.release()
 
 
 def create(out: Path, study: str) -> RunFolder:

@@ -3,72 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import (
-    Column,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    insert,
-    make_url,
-    select,
-)
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Table, create_engine, delete, event, insert, make_url, select, update
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from nas.cache_folder import cache_folder
-from nas.errors import MissingPackageError, StorageError
+from nas.errors import MissingPackageError, RunError, StorageError
 from nas.latency.blocks import BlockTiming, MeasurementContext
 from nas.latency.request import block_timing
 from nas.records import Cost, Evaluation, Latency, ProxyScore, Quality, Training
+from nas.store_schema import BLOCKS, DRIVERS, EVALUATIONS, MEASUREMENTS, META, TRAININGS, bring_up_to_date
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-SCHEMA_VERSION = 1
+Result = TypeVar("Result")
 LOCK_TIMEOUT_S = 60
-
-_tables = MetaData()
-META = Table("nas_meta", _tables, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
-EVALUATIONS = Table(
-    "nas_evaluations", _tables,
-    Column("id", Integer, primary_key=True),
-    Column("study", String(255), index=True, nullable=False),
-    Column("key", String(32), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("wall_s", Float, nullable=False),
-    Column("record", Text, nullable=False),
-)  # fmt: skip
-BLOCKS = Table(
-    "nas_blocks", _tables,
-    Column("id", Integer, primary_key=True),
-    Column("context", String(255), index=True, nullable=False),
-    Column("block", String(32), nullable=False),
-    Column("record", Text, nullable=False),
-)  # fmt: skip
-TRAININGS = Table(
-    "nas_trainings", _tables,
-    Column("id", Integer, primary_key=True),
-    Column("study", String(255), index=True, nullable=False),
-    Column("key", String(32), nullable=False),
-    Column("record", Text, nullable=False),
-)  # fmt: skip
-MEASUREMENTS = Table(
-    "nas_measurements", _tables,
-    Column("id", Integer, primary_key=True),
-    Column("study", String(255), index=True, nullable=False),
-    Column("key", String(32), nullable=False),
-    Column("device", String(255), nullable=False),
-    Column("record", Text, nullable=False),
-)  # fmt: skip
+RETRY_S = 1.0
+PATIENCE_S = 120  # a database server that went away is waited for this long
 
 
 def connect(url: str) -> Engine:
@@ -82,7 +40,7 @@ def connect(url: str) -> Engine:
     shown = parsed.render_as_string(hide_password=True)
     sqlite = parsed.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(parsed, connect_args={"timeout": LOCK_TIMEOUT_S} if sqlite else {"connect_timeout": 10})
+        engine = create_engine(parsed, **_engine_options(sqlite))
         if sqlite:
             event.listen(engine, "connect", _prepare_sqlite)
         with engine.connect():
@@ -96,6 +54,13 @@ def connect(url: str) -> Engine:
         raise StorageError(f"storage {shown} does not answer: {reason}") from error
 
 
+def _engine_options(sqlite: bool) -> dict[str, Any]:
+    """A server may have been restarted since a connection was last used: it is asked first."""
+    if sqlite:
+        return {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+    return {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
+
+
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -107,20 +72,26 @@ def optuna_storage(url: str) -> RDBStorage:
     """Optuna's own storage on the same database, as patient with locks as ours."""
     import optuna
 
-    sqlite = make_url(url).get_backend_name() == "sqlite"
-    return optuna.storages.RDBStorage(
-        url, engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}} if sqlite else {}
-    )
+    return optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(make_url(url).get_backend_name() == "sqlite"))
 
 
 class Store:
-    """Reads and writes the records of runs."""
+    """Reads and writes the records of runs. Raises: StorageError.
 
-    def __init__(self, url: str) -> None:
+    A database server that goes away is waited for `patience_s`; what was being written is then written once.
+    """
+
+    def __init__(self, url: str, patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep) -> None:
         self.engine = connect(url)
         self.url = make_url(url).render_as_string(hide_password=True)
-        _tables.create_all(self.engine)
-        self._check_version()
+        self.patience_s, self.pause = patience_s, pause
+        self.token: str | None = None  # of a driver: what it writes is refused once another one has its study
+        try:
+            with self._told():
+                bring_up_to_date(self.engine, self.url)
+        except StorageError:
+            self.close()
+            raise
 
     @classmethod
     def user_cache(cls) -> Store:
@@ -130,17 +101,11 @@ class Store:
     def close(self) -> None:
         self.engine.dispose()
 
-    def _check_version(self) -> None:
-        with self.engine.begin() as connection:
-            found = connection.execute(select(META.c.value).where(META.c.name == "schema")).scalar()
-            if found is None:
-                connection.execute(insert(META).values(name="schema", value=str(SCHEMA_VERSION)))
-            elif int(found) > SCHEMA_VERSION:
-                raise StorageError(f"{self.url} was written by a newer version (schema {found}); update nas")
-
     def add_evaluation(self, study: str, evaluation: Evaluation) -> None:
+        """Once a study and key: written again, say after a connection that broke in the middle, it changes nothing."""
         row = {"study": study, "key": evaluation.key, "status": evaluation.status, "wall_s": evaluation.wall_s}
-        self._add(EVALUATIONS, row, asdict(evaluation))
+        with suppress(IntegrityError):
+            self._add(EVALUATIONS, row, asdict(evaluation))
 
     def evaluations(self, study: str) -> list[Evaluation]:
         """In the order in which they were finished."""
@@ -169,8 +134,7 @@ class Store:
     def block_timings(self, context: MeasurementContext) -> dict[str, BlockTiming]:
         """Newest timing of each block in this context, by block key."""
         query = select(BLOCKS.c.block, BLOCKS.c.record).where(BLOCKS.c.context == context.key).order_by(BLOCKS.c.id)
-        with self.engine.connect() as connection:
-            rows = connection.execute(query).all()
+        rows = self._do(lambda connection: connection.execute(query).all())
         return {block: block_timing(json.loads(record)) for block, record in rows}
 
     def add_block_timings(self, context: MeasurementContext, timings: Mapping[str, BlockTiming]) -> None:
@@ -179,34 +143,117 @@ class Store:
             for key, timing in timings.items()
         ]
         if rows:
-            with self.engine.begin() as connection:
-                connection.execute(insert(BLOCKS), rows)
+            self._do(lambda connection: connection.execute(insert(BLOCKS), rows))
 
     def set_meta(self, name: str, value: str) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(META.delete().where(META.c.name == name))
+        def write(connection: Connection) -> None:
+            connection.execute(delete(META).where(META.c.name == name))
             connection.execute(insert(META).values(name=name, value=value))
 
+        self._do(write)
+
     def meta(self, name: str) -> str | None:
-        with self.engine.connect() as connection:
-            found = connection.execute(select(META.c.value).where(META.c.name == name)).scalar()
+        query = select(META.c.value).where(META.c.name == name)
+        found = self._do(lambda connection: connection.execute(query).scalar())
         return None if found is None else str(found)
 
+    def driver(self, study: str) -> Driver | None:
+        """Who searches the study, as it last said."""
+        query = select(DRIVERS).where(DRIVERS.c.study == study)
+        found = self._do(lambda connection: connection.execute(query).one_or_none())
+        return None if found is None else Driver(found.token, json.loads(found.owner), found.beats)
+
+    def claim(self, study: str, driver: Driver, instead_of: Driver | None) -> bool:
+        """Makes this the study's driver in place of the one that was found; False where another was quicker."""
+        fields = {"token": driver.token, "owner": json.dumps(driver.owner), "beats": driver.beats}
+        if instead_of is None:
+            try:
+                self._do(lambda connection: connection.execute(insert(DRIVERS).values(study=study, **fields)))
+            except IntegrityError:
+                return False
+            return True
+        same = (DRIVERS.c.study == study, DRIVERS.c.token == instead_of.token, DRIVERS.c.beats == instead_of.beats)
+        taken = update(DRIVERS).where(*same).values(**fields)
+        return bool(self._do(lambda connection: connection.execute(taken).rowcount) == 1)
+
+    def beat(self, study: str, token: str) -> bool:
+        """Says that the driver lives; False where it is no longer the study's driver."""
+        mine = (DRIVERS.c.study == study, DRIVERS.c.token == token)
+        again = update(DRIVERS).where(*mine).values(beats=DRIVERS.c.beats + 1)
+        return bool(self._do(lambda connection: connection.execute(again).rowcount) == 1)
+
+    def release(self, study: str, token: str) -> None:
+        gone = delete(DRIVERS).where(DRIVERS.c.study == study, DRIVERS.c.token == token)
+        self._do(lambda connection: connection.execute(gone))
+
     def _add(self, table: Table, row: dict[str, Any], record: dict[str, Any]) -> None:
-        try:
-            with self.engine.begin() as connection:
-                connection.execute(insert(table).values(**row, record=json.dumps(record)))
-        except SQLAlchemyError as error:
-            raise StorageError(
-                f"{self.url}: cannot write: {str(getattr(error, 'orig', error)).splitlines()[0]}"
-            ) from error
+        def write(connection: Connection) -> None:
+            self._check_driver(connection, row["study"])
+            connection.execute(insert(table).values(**row, record=json.dumps(record)))
+
+        self._do(write)
+
+    def _check_driver(self, connection: Connection, study: str) -> None:
+        if self.token is None:
+            return
+        owner, token = connection.execute(
+            select(DRIVERS.c.owner, DRIVERS.c.token).where(DRIVERS.c.study == study)
+        ).one_or_none() or (None, None)
+        if token != self.token:
+            other = "another driver" if owner is None else in_words(json.loads(owner))
+            raise RunError(f"study {study!r} was taken over by {other}, since this driver was silent; look at that one")
 
     def _read(self, table: Table, study: str) -> list[dict[str, Any]]:
-        with self.engine.connect() as connection:
-            rows = connection.execute(
-                select(table.c.record).where(table.c.study == study).order_by(table.c.id)
-            ).scalars()
+        query = select(table.c.record).where(table.c.study == study).order_by(table.c.id)
+        rows = self._do(lambda connection: connection.execute(query).scalars().all())
+        try:
             return [json.loads(row) for row in rows]
+        except ValueError as error:
+            raise StorageError(
+                f"{self.url}: a record of {table.name} is not JSON ({error}); it was not written by nas"
+            ) from None
+
+    def _do(self, act: Callable[[Connection], Result]) -> Result:
+        """The act in one transaction, anew where the server went away before it was done."""
+        waited_s = 0.0
+        while True:
+            try:
+                with self._told(), self.engine.begin() as connection:
+                    return act(connection)
+            except StorageError as error:
+                if not self._may_return(error.__cause__) or waited_s >= self.patience_s:
+                    raise
+            self.pause(RETRY_S)
+            waited_s += RETRY_S
+
+    def _may_return(self, cause: BaseException | None) -> bool:
+        return isinstance(cause, OperationalError | InterfaceError) and self.engine.dialect.name != "sqlite"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the database says, as one line."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+            raise StorageError(
+                f"{self.url}: {reason}; what is finished is kept, go on with `nas resume` once it is mended"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A process that searches a study; `beats` grows while it lives."""
+
+    token: str
+    owner: dict[str, Any]  # pid, host, folder
+    beats: int = 0
+
+
+def in_words(owner: Mapping[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']} ({owner['folder']})"
 
 
 def _evaluation(fields: dict[str, Any]) -> Evaluation:

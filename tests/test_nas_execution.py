@@ -10,11 +10,14 @@ from collections.abc import Callable
 import pytest
 
 import search_spaces
-from nas.execution import RayExecutor, SerialExecutor
+from nas.execution import SerialExecutor
+from nas.limits import Limits
+from nas.ray_workers import RayExecutor
 from nas.search.evaluate import Outcome, Task, evaluate
 
 SPACE = search_spaces.load("micro")
-TASKS = [Task(candidate, seed=0, proxies=("params",)) for candidate in SPACE.candidates[:4]]
+LIMITS = Limits(timeout_s=300)
+TASKS = [Task(candidate, seed=0, proxies=("params",), limits=LIMITS) for candidate in SPACE.candidates[:4]]
 
 
 def failing_on_the_second(accident: str) -> Callable[[Task], Outcome]:
@@ -43,7 +46,7 @@ def work_off(executor: RayExecutor) -> dict[str, Outcome]:
 
 def test_one_worker_runs_in_this_process_and_keeps_a_failure_s_reason() -> None:
     executor = SerialExecutor(evaluate)
-    executor.submit(Task(TASKS[0].candidate, seed=0, proxies=("no-such-proxy",)))
+    executor.submit(Task(TASKS[0].candidate, seed=0, proxies=("no-such-proxy",), limits=LIMITS))
     assert not executor.has_room
     _, outcome = executor.next_outcome()
     assert outcome.error is not None
@@ -53,7 +56,7 @@ def test_one_worker_runs_in_this_process_and_keeps_a_failure_s_reason() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules
 @pytest.mark.parametrize(
-    ("accident", "reason", "timeout_s"), [("dies", "ActorDiedError", 300.0), ("hangs", "took longer", 6.0)]
+    ("accident", "reason", "timeout_s"), [("dies", "died twice", 300.0), ("hangs", "took longer", 6.0)]
 )
 def test_a_dead_or_hanging_worker_costs_its_own_task_only(accident: str, reason: str, timeout_s: float) -> None:
     executor = RayExecutor(failing_on_the_second(accident), workers=2, timeout_s=timeout_s)

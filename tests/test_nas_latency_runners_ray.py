@@ -94,7 +94,7 @@ def test_a_request_that_is_dropped_frees_the_device(nodes: Nodes, tmp_path: Path
 
 
 def test_a_device_that_is_not_in_the_cluster_is_said_with_the_line_to_type(nodes: Nodes) -> None:
-    command = [sys.executable, "-m", "nas.execution"]
+    command = [sys.executable, "-m", "nas.ray_gauge"]
     wanted = {"label": {"device": "tx"}, "slot": SLOT, "address": nodes.address, "arguments": [], "patience_s": 1}
     done = subprocess.run(command, input=json.dumps(wanted) + "\n", capture_output=True, text=True, check=False)
     message = json.loads(done.stdout)["message"]
@@ -121,7 +121,7 @@ def test_a_node_that_dies_keeps_what_was_finished(nodes: Nodes, tmp_path: Path) 
 def test_no_cluster_is_said_with_its_address() -> None:
     wanted = {"label": {}, "slot": SLOT, "address": "127.0.0.1:1", "arguments": []}
     done = subprocess.run(
-        [sys.executable, "-m", "nas.execution"], input=json.dumps(wanted) + "\n", capture_output=True, text=True,
+        [sys.executable, "-m", "nas.ray_gauge"], input=json.dumps(wanted) + "\n", capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert "no Ray cluster answers at 127.0.0.1:1 (" in json.loads(done.stdout)["message"]

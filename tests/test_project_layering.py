@@ -21,8 +21,8 @@ MAY_IMPORT = {
 }
 # library -> the only places that may import it
 ROOMS = {
-    "ray": ("nas/execution.py",),
-    "sqlalchemy": ("nas/store.py",),
+    "ray": ("nas/ray_",),
+    "sqlalchemy": ("nas/store",),
     "optuna": ("nas/search/", "nas/store.py", "nas/report", "nas/figures.py"),
     "optuna_dashboard": ("nas/search/",),
 }

@@ -102,7 +102,7 @@ class RayRunner:
             "arguments": arguments(request.profile.runner.workdir),
         }
         where = f"Ray slot {self.slot!r}"
-        talk = Conversation([sys.executable, "-m", "nas.execution"], where, silence_s=self.silence_s)
+        talk = Conversation([sys.executable, "-m", "nas.ray_gauge"], where, silence_s=self.silence_s)
         sent = json.dumps(asked).encode() + b"\n" + payload(request.to_json())
         return check_messages(talk.lines(sent), where, request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -71,5 +72,6 @@ def _score_one(proxy: Proxy, model: nn.Module, batch: ProbeBatch) -> ProxyScore:
     try:
         value = proxy.score(model, batch)
     except Exception as error:  # a failing proxy must not take the candidate with it; its reason is kept
-        return ProxyScore(None, time.perf_counter() - start, f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}"
+        return ProxyScore(None, time.perf_counter() - start, reason, traceback.format_exc())
     return ProxyScore(value, time.perf_counter() - start)

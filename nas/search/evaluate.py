@@ -6,6 +6,7 @@ import time
 import traceback
 from dataclasses import dataclass
 
+from nas.limits import Limits, within
 from nas.records import ProxyScore
 from search_spaces import Candidate
 
@@ -17,6 +18,7 @@ class Task:
     candidate: Candidate
     seed: int
     proxies: tuple[str, ...]
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,25 @@ def evaluate(task: Task) -> Outcome:
     """Never raises for a failing candidate: the reason and the trace come back instead."""
     start = time.monotonic()
     try:
-        from nas.model import build
-        from nas.quality.score import probe_batch, score
-
-        model = build(task.candidate, seed=task.seed)
-        scores = score(model, probe_batch(model, task.seed), task.proxies)
+        with within(task.limits):
+            scores = _score(task)
     except Exception as error:  # the worker's edge: one failing candidate must not end the search
         reason = f"{type(error).__name__}: {error}"
         return Outcome(task.candidate.key, {}, time.monotonic() - start, reason, traceback.format_exc())
-    return Outcome(task.candidate.key, scores, time.monotonic() - start)
+    return Outcome(task.candidate.key, scores, time.monotonic() - start, *_nothing_known(scores))
+
+
+def _nothing_known(scores: dict[str, ProxyScore]) -> tuple[str, str | None] | tuple[None, None]:
+    """Reason and trace where not one of the proxies gave a value; one that fails among others is only noted."""
+    if not scores or any(score.value is not None for score in scores.values()):
+        return None, None
+    name, first = next(iter(scores.items()))
+    return f"no proxy gave a value; {name}: {first.reason}", first.traceback
+
+
+def _score(task: Task) -> dict[str, ProxyScore]:
+    from nas.model import build
+    from nas.quality.score import probe_batch, score
+
+    model = build(task.candidate, seed=task.seed)
+    return score(model, probe_batch(model, task.seed), task.proxies)

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import torch
+from optuna.exceptions import StorageInternalError
 
 from nas.config import SearchConfig
 from nas.cost import cost
-from nas.errors import RunError
-from nas.execution import Executor, executor
+from nas.errors import RunError, StorageError
+from nas.execution import executor
 from nas.latency.measure import canary_at
+from nas.lease import lease
+from nas.limits import Limits
 from nas.quality.score import DEFAULT
-from nas.records import Evaluation
+from nas.records import GIB, Evaluation
 from nas.run_folder import RunFolder
 from nas.search.anchors import train_anchors
 from nas.search.archive import Archive
 from nas.search.evaluate import Outcome, Task, evaluate
 from nas.search.expectation import expected_seconds, in_words
 from nas.search.finalists import prove
+from nas.search.interrupts import Interrupts
 from nas.search.latencies import Latencies
 from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
 from nas.search.proposer import Proposer
 from nas.store import Store
 from search_spaces import Candidate
 
-PUBLISH_EVERY = 10  # trials; the dashboard's note and front are then brought up to date
+PUBLISH_EVERY = 10  # trials, and less often later on; the dashboard's note and front are then brought up to date
+KILL_AFTER_S = 30  # beyond its time limit a worker that cannot be interrupted is killed
 
 Say = Callable[[str], None]
 
@@ -56,7 +62,8 @@ class Session:
     latencies: Latencies
     allowed: dict[str, Candidate] = field(default_factory=dict)
     anchors: list[Candidate] = field(default_factory=list)
-    postponed: list[Candidate] = field(default_factory=list)  # drawn while a device that they need did not answer
+    drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
+    next_publication: int = PUBLISH_EVERY
 
 
 def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
@@ -64,39 +71,41 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
 
     Raises: UserError, NothingFeasibleError; KeyboardInterrupt after what is known was written.
     """
-    from filelock import FileLock, Timeout
+    torch.set_num_threads(os.cpu_count() or 1)
+    with (
+        folder.locked(),
+        closing(Store(config.storage or folder.default_storage)) as store,
+        lease(store, folder.study, folder.path),
+    ):
+        _search(config, folder, store, listener)
 
+
+def _search(config: SearchConfig, folder: RunFolder, store: Store, listener: Listener) -> None:
+    started = time.monotonic()
+    session = _open(config, folder, store, listener)
+    try:
+        _anchor(session)
+        _trials(session)
+        prove(session.problem, session.folder, session.store, listener.say, listener.progress)
+    except StorageError:  # what could be said of it could not be written either
+        raise
+    except BaseException:
+        _sum_up(session, started)
+        raise
+    finally:
+        session.latencies.close()
+    _sum_up(session, started)
+
+
+def _sum_up(session: Session, started: float) -> None:
+    """Time spent, report, and what the dashboard shows."""
     from nas import report
 
-    lock = FileLock(folder.path / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        owner = (
-            (folder.path / ".owner").read_text(encoding="utf-8")
-            if (folder.path / ".owner").exists()
-            else "another process"
-        )
-        raise RunError(f"{folder.path} is being searched by {owner}; wait for it or stop it") from None
-    folder.write(".owner", f"process {os.getpid()}")
-    started = time.monotonic()
-    torch.set_num_threads(os.cpu_count() or 1)
-    store = Store(config.storage or folder.default_storage)
-    try:
-        session = _open(config, folder, store, listener)
-        try:
-            _anchor(session)
-            _trials(session)
-            prove(session.problem, session.folder, session.store, listener.say, listener.progress)
-        finally:
-            spent = float(store.meta(f"wall_s:{folder.study}") or 0) + time.monotonic() - started
-            store.set_meta(f"wall_s:{folder.study}", str(spent))
-            session.latencies.close()
-            report.write(folder)
-            _publish(session)
-    finally:
-        store.close()
-        lock.release()
+    store, study = session.store, session.folder.study
+    spent = float(store.meta(f"wall_s:{study}") or 0) + time.monotonic() - started
+    store.set_meta(f"wall_s:{study}", str(spent))
+    report.write(session.folder)
+    _publish(session)
 
 
 def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Listener) -> Session:
@@ -160,32 +169,38 @@ def _trials(session: Session) -> None:
     """Ask and tell until the trials are done, the time is up or the space is exhausted."""
     config, problem = session.config, session.problem
     proposer = Proposer(problem.space, problem.directions, config.sampler, config.seed)
-    done = _replay(session, proposer)
-    deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
     extremes = landmarks(list(session.allowed.values()), lambda c: cost(c, problem.workload).params)
     first = {c.key: c for c in [*session.anchors, *extremes] if c.key in session.allowed}
-    queue = [candidate for key, candidate in first.items() if key not in proposer.seen]
+    queue = list(first.values())
+    done = _replay(session, proposer, queue)
     if done >= config.trials:
         return
-    workers = executor(evaluate, config.workers, config.trial_timeout_s)
+    deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
+    workers = executor(evaluate, config.workers, config.trial_timeout_s + KILL_AFTER_S, config.cluster)
     try:
-        while True:
-            late = deadline is not None and time.monotonic() > deadline
-            while not late and workers.has_room and done + workers.busy < config.trials:
-                candidate = _next(session, proposer, queue)
-                if candidate is None:
+        with Interrupts(session.listener.say) as stop:
+            while True:
+                late = stop.asked or (deadline is not None and time.monotonic() > deadline)
+                while not late and workers.has_room and done + workers.busy < config.trials:
+                    candidate = _next(session, proposer, queue)
+                    if candidate is None:
+                        break
+                    workers.submit(_task(config, candidate))
+                if not workers.busy:
                     break
-                workers.submit(Task(candidate, config.seed, tuple(config.proxies or DEFAULT)))
-            if not workers.busy:
-                break
-            done += 1
-            _finish(session, proposer, *workers.next_outcome(), done)
-    except KeyboardInterrupt:
-        _drain(session, proposer, workers, done)
-        raise
+                done += 1
+                _finish(session, proposer, *workers.next_outcome(), done)
+        if stop.asked:
+            raise KeyboardInterrupt
     finally:
-        session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
         workers.close()
+    session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
+
+
+def _task(config: SearchConfig, candidate: Candidate) -> Task:
+    memory = None if config.trial_memory_gib is None else int(config.trial_memory_gib * GIB)
+    limits = Limits(config.trial_timeout_s, memory, sharers=None if config.cluster else config.workers)
+    return Task(candidate, config.seed, tuple(config.proxies or DEFAULT), limits)
 
 
 def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candidate | None:
@@ -194,16 +209,16 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
         return proposer.start(queue.pop(0))
     if session.allowed.keys() <= proposer.seen:
         _retry_unmeasured(session)
-    for waiting in session.postponed:
+    for waiting in session.drawn:
         if waiting.key in session.allowed:
-            session.postponed.remove(waiting)
+            session.drawn.remove(waiting)
             return waiting
     while not session.allowed.keys() <= proposer.seen:
         candidate = proposer.propose()
         if candidate is None or candidate.key in session.allowed:
             return candidate
         if not session.problem.is_measured(candidate):
-            session.postponed.append(candidate)
+            session.drawn.append(candidate)
             continue
         evaluation = _record(session, candidate, Outcome(candidate.key, {}, 0.0))
         _tell(session, proposer, candidate, evaluation)
@@ -217,37 +232,37 @@ def _finish(session: Session, proposer: Proposer, task: Task, outcome: Outcome, 
     _keep(session, evaluation)
     _tell(session, proposer, task.candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
-    if done % PUBLISH_EVERY == 0:
+    if done >= session.next_publication:
+        session.next_publication = done + max(PUBLISH_EVERY, done // 4)
         _retry_unmeasured(session)
         _publish(session)
-
-
-def _drain(session: Session, proposer: Proposer, workers: Executor, done: int) -> None:
-    """After the first Ctrl-C: tasks under way end and are kept."""
-    with suppress(KeyboardInterrupt):
-        while workers.busy and session.config.workers > 1:
-            done += 1
-            _finish(session, proposer, *workers.next_outcome(), done)
 
 
 def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
     problem = session.problem
     costs = cost(candidate, problem.workload)
-    violations = problem.violations(problem.metrics(candidate))
+    metrics = problem.metrics(candidate)
+    violations = problem.violations(metrics)
+    error = outcome.error or _not_finite(metrics)
     infeasible = any(value > 0 for value in violations.values()) or not fits_memory(problem, candidate)
     return Evaluation(
         key=candidate.key,
         candidate=candidate.to_dict(),
-        status="failed" if outcome.error else "infeasible" if infeasible else "complete",
+        status="failed" if error else "infeasible" if infeasible else "complete",
         quality=problem.quality(candidate),
         latency=problem.latency(candidate),
         cost=costs,
         proxies=outcome.proxies,
         violations=violations,
         wall_s=outcome.wall_s,
-        error=outcome.error,
+        error=error,
         traceback=outcome.traceback,
     )
+
+
+def _not_finite(metrics: Mapping[str, float]) -> str | None:
+    wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+    return f"not finite: {', '.join(wrong)}" if wrong else None
 
 
 def _keep(session: Session, evaluation: Evaluation) -> None:
@@ -256,18 +271,30 @@ def _keep(session: Session, evaluation: Evaluation) -> None:
     session.archive.add(evaluation)
 
 
-def _replay(session: Session, proposer: Proposer) -> int:
-    """Tells the sampler what is stored; the number of trials that count as done."""
-    done, archived = 0, session.archive.keys
+def _replay(session: Session, proposer: Proposer, queue: list[Candidate]) -> int:
+    """Tells the sampler what is stored; the number of trials that count as done.
+
+    While the sampler proposes what it proposed then, it is asked again, and ends in the state that it had: at one
+    worker a search that was killed goes on as it would have. Where it proposes otherwise, it is only told the rest.
+    """
+    done, archived, in_step = 0, session.archive.keys, True
     for evaluation in session.store.evaluations(session.folder.study):
         candidate = Candidate.model_validate(evaluation.candidate)
-        if evaluation.key in proposer.seen:
-            continue
+        session.problem.known_latency[evaluation.key] = evaluation.latency
         if evaluation.key not in archived:
             session.archive.add(evaluation)
-        proposer.start(candidate)
+        if in_step:
+            drawn = proposer.start(queue.pop(0)) if queue else proposer.propose()
+            in_step = drawn == candidate
+            if drawn is not None and not in_step:
+                session.drawn.append(drawn)
+        if candidate in session.drawn:
+            session.drawn.remove(candidate)
+        elif not in_step:
+            proposer.start(candidate)
         done += evaluation.status != "infeasible"
         _tell(session, proposer, candidate, evaluation)
+    queue[:] = [candidate for candidate in queue if candidate.key not in proposer.seen]
     return done
 
 
@@ -281,8 +308,8 @@ def _tell(session: Session, proposer: Proposer, candidate: Candidate, evaluation
 
 
 def _publish(session: Session) -> None:
-    """Notes and figures for the dashboard; a dashboard that is not installed is no reason to fail."""
-    with suppress(ImportError):
+    """Notes and figures for the dashboard; one that is not installed or cannot be written is no reason to fail."""
+    with suppress(ImportError, OSError, StorageInternalError):
         from nas.search import board
 
         board.publish(session.archive.study, session.folder)
