@@ -32,7 +32,9 @@ def search(
     timeout: Annotated[str | None, typer.Option(help="90s, 30m, 2h: no new trial after that.")] = None,
     workers: Annotated[int | None, typer.Option(help="1 = in this process, more = Ray actors.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sampler, weights and data.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="nsga2, tpe, gp or random.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="nsga2, nsga3, tpe, gp or random; --replay has funnel too.")
+    ] = None,
     storage: Annotated[str | None, typer.Option(help="Database URL; default: SQLite in the run folder.")] = None,
     study: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     folder: Annotated[str | None, typer.Option("--out", help="Where run folders go.")] = None,
@@ -43,6 +45,11 @@ def search(
         list[str] | None, typer.Option("--set", help="key=value, e.g. space.axes.lm_depth=[6,12]")
     ] = None,
     resumed: Annotated[bool, typer.Option("--resume", help="Go on with --study, or with the newest run.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option(help="CSV or JSONL of evaluated designs: compare samplers on it, building nothing.")
+    ] = None,
+    axis: Annotated[list[str] | None, typer.Option(help="--replay: a column that is an axis; default: ours.")] = None,
+    repeats: Annotated[int, typer.Option(help="--replay: paired seeds.", min=2)] = 20,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the resolved settings only.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")
@@ -50,6 +57,11 @@ def search(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Search a space for the best designs on a device; train, measure and export the finalists."""
+    if replay is not None:
+        from cli.replay import replay_table
+
+        replay_table(replay, objective, axis, sampler, trials, workers, repeats, json_=json_, quiet=quiet)
+        return
     from nas import config as configs
     from nas import run_folder
 

@@ -15,7 +15,7 @@ from nas.errors import ConfigError
 from search_spaces.reading import check, read_mapping
 
 FEWEST_ANCHORS = 5
-SamplerName = Literal["nsga2", "tpe", "gp", "random"]
+SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random"]
 
 
 class SearchConfig(BaseModel):

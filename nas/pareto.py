@@ -20,6 +20,22 @@ def front(points: Sequence[Sequence[float]]) -> list[int]:
     return kept
 
 
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Volume that the points dominate above `reference`, by slicing along the last coordinate."""
+    inside = [tuple(point) for point in points if all(x > low for x, low in zip(point, reference, strict=True))]
+    if not inside:
+        return 0.0
+    if len(reference) == 1:
+        return max(point[0] for point in inside) - reference[0]
+    inside.sort(key=lambda point: point[-1], reverse=True)
+    volume = 0.0
+    for count, point in enumerate(inside, 1):
+        below = inside[count][-1] if count < len(inside) else reference[-1]
+        if point[-1] > below:
+            volume += (point[-1] - below) * hypervolume([one[:-1] for one in inside[:count]], reference[:-1])
+    return volume
+
+
 def spread(count: int, among: Sequence[int]) -> list[int]:
     """`count` of an ordered front, evenly spaced, both ends first among them."""
     if count <= 0 or not among:

@@ -14,9 +14,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from nas.config import FEWEST_ANCHORS
 from nas.quality.structure import Matrix, Structure
@@ -39,27 +40,45 @@ class Kernel:
 
     def between(self, a: Matrix, b: Matrix) -> Matrix:
         """(len(a), len(b)) covariances."""
-        width = a.shape[1]
-        distance = ((a[:, None] - b[None]) ** 2).sum(axis=-1) / width
-        result: Matrix = self.linear * (a @ b.T) / width + self.smooth * np.exp(-distance / (2 * self.length**2))
+        return self.of(*_geometry(a, b))
+
+    def of(self, products: Matrix, distances: Matrix) -> Matrix:
+        """Covariances from what `_geometry` gives, which is the same for all kernels."""
+        result: Matrix = self.linear * products + self.smooth * np.exp(-distances / (2 * self.length**2))
         return result
+
+
+class Features(Protocol):
+    """What tells designs apart, as numbers."""
+
+    def features(self, candidates: Sequence[Any]) -> Matrix: ...
 
 
 class Anchored:
     """Predicts the accuracy of any candidate of `space` from those of trained ones."""
 
-    def __init__(self, space: Sequence[Candidate], anchors: Sequence[Candidate], accuracies: Sequence[float]) -> None:
-        """Raises: ValueError for fewer than FEWEST_ANCHORS."""
+    def __init__(
+        self,
+        space: Sequence[Candidate],
+        anchors: Sequence[Any],
+        accuracies: Sequence[float],
+        structure: Features | None = None,
+    ) -> None:
+        """`structure` replaces that of the space, for designs of another kind.
+
+        Raises: ValueError for fewer than FEWEST_ANCHORS.
+        """
         if len(anchors) < FEWEST_ANCHORS or len(anchors) != len(accuracies):
             raise ValueError(
                 f"{FEWEST_ANCHORS} trained anchors or more are needed, each with its accuracy, got {len(anchors)}"
             )
-        self.structure = Structure(space)
+        self.structure: Features = structure or Structure(space)
         self.anchors = tuple(anchors)
         self.features = self.structure.features(anchors)
         truth = np.asarray(accuracies, dtype=float)
         self.mean, self.scale = float(truth.mean()), float(truth.std()) or 1.0
         self.targets = (truth - self.mean) / self.scale
+        self.geometry = _geometry(self.features, self.features)
         grid = [Kernel(*values) for values in product(LINEAR, SMOOTH, LENGTHS, NOISES)]
         self.kernel = max(grid, key=self._log_likelihood)
         self.inverse = np.linalg.inv(self._covariance(self.kernel))
@@ -68,17 +87,19 @@ class Anchored:
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Quality]:
         """One Quality a candidate, with an 80 % interval."""
-        features = self.structure.features(candidates)
-        cross = self.kernel.between(features, self.features)
-        means = cross @ self.weights
-        own = np.array([self.kernel.between(row[None], row[None])[0, 0] for row in features])
-        variances = np.maximum(own - ((cross @ self.inverse) * cross).sum(axis=1), 0) + self.kernel.noise
         found = []
-        for mean, variance in zip(means, variances, strict=True):
-            value = self.mean + self.scale * float(mean)
-            half = self.widening * Z80 * self.scale * math.sqrt(float(variance))
+        for value, deviation in zip(*self.posterior(candidates), strict=True):
+            half = Z80 * float(deviation)
             found.append(Quality(_share(value), _share(value - half), _share(value + half), "predicted:anchored"))
         return found
+
+    def posterior(self, candidates: Sequence[Any]) -> tuple[Matrix, Matrix]:
+        """(mean, standard deviation) of what training each candidate will give, noise and widening included."""
+        features = self.structure.features(candidates)
+        cross = self.kernel.between(features, self.features)
+        own = self.kernel.linear * (features**2).sum(axis=1) / features.shape[1] + self.kernel.smooth
+        variances = np.maximum(own - ((cross @ self.inverse) * cross).sum(axis=1), 0) + self.kernel.noise
+        return self.mean + self.scale * (cross @ self.weights), self.widening * self.scale * np.sqrt(variances)
 
     def left_out(self) -> list[float]:
         """What each anchor is predicted from the others alone (R & W eq. 5.12)."""
@@ -95,12 +116,12 @@ class Anchored:
         }
 
     def _covariance(self, kernel: Kernel) -> Matrix:
-        result: Matrix = kernel.between(self.features, self.features) + kernel.noise * np.eye(len(self.features))
+        result: Matrix = kernel.of(*self.geometry) + kernel.noise * np.eye(len(self.features))
         return result
 
     def _log_likelihood(self, kernel: Kernel) -> float:
         lower = np.linalg.cholesky(self._covariance(kernel))
-        half = np.linalg.solve(lower, self.targets)
+        half = solve_triangular(lower, self.targets, lower=True, check_finite=False)
         return -0.5 * float(half @ half) - float(np.log(np.diag(lower)).sum())
 
     def _widening(self) -> float:
@@ -112,5 +133,12 @@ class Anchored:
         return max(1.0, factor)
 
 
+def _geometry(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
+    """(len(a), len(b)) inner products and squared distances, each divided by the number of features."""
+    products = a @ b.T
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * products
+    return products / a.shape[1], np.maximum(squares, 0) / a.shape[1]
+
+
 def _share(value: float) -> float:
-    return min(1.0, max(0.0, value))
+    return min(1.0, max(0.0, float(value)))

@@ -1,7 +1,7 @@
 """Proposer: a named Optuna sampler over the space, by ask and tell, in memory.
 
-Every axis is suggested on its whole fixed domain and snapped to a valid candidate, so samplers of every kind see one
-encoding and an impossible candidate cannot be drawn. A draw that was snapped or seen before is closed as failed here,
+Every axis is suggested on its whole fixed domain and snapped to a valid design, so samplers of every kind see one
+encoding and an impossible design cannot be drawn. A draw that was snapped or seen before is closed as failed here,
 in memory; the persistent study never hears of it.
 """
 
@@ -9,90 +9,140 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, Literal, Protocol
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
+from typing_extensions import TypeVar
 
-from search_spaces import Candidate, SearchSpace
+from search_spaces import Candidate
 
 MOST_REDRAWS = 30
+START_UP = 12  # random draws of samplers that fit a model
+POPULATION = 20
 Direction = Literal["minimize", "maximize"]
 
 
+class Design(Protocol):
+    """What can be drawn: a candidate, or a row of a table."""
+
+    @property
+    def key(self) -> str: ...
+
+    def to_dict(self) -> Mapping[str, Any]: ...
+
+
+Drawn = TypeVar("Drawn", bound=Design, default=Candidate)
+
+
+class Space(Protocol[Drawn]):
+    """Where designs are drawn from: a search space, or a table."""
+
+    @property
+    def axes(self) -> Mapping[str, Sequence[Any]]: ...
+
+    @property
+    def survey(self) -> Sequence[Drawn]: ...
+
+    def surveyed(self, values: Mapping[str, Any]) -> Drawn: ...
+
+    def neighbours(self, candidate: Any) -> list[Drawn]: ...
+
+
 def sampler(name: str, seed: int) -> BaseSampler:
-    """The sampler of that name: nsga2, tpe, gp or random."""
-    if name == "tpe":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # multivariate is marked experimental
-            return TPESampler(seed=seed, multivariate=True, n_startup_trials=12)
-    if name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=12)
+    """The sampler of that name: nsga2, nsga3, tpe, gp or random.
+
+    CMA-ES is not among them: it needs one objective and axes that are numbers, and a space has names (encoder,
+    projector, language model) and at least two objectives.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some are marked experimental
+        if name == "tpe":
+            return TPESampler(seed=seed, multivariate=True, n_startup_trials=START_UP)
+        if name == "gp":
+            return GPSampler(seed=seed, n_startup_trials=START_UP)
+        if name == "nsga3":
+            return NSGAIIISampler(seed=seed, population_size=POPULATION)
     if name == "random":
         return RandomSampler(seed=seed)
-    return NSGAIISampler(seed=seed, population_size=20)
+    return NSGAIISampler(seed=seed, population_size=POPULATION)
 
 
-class Proposer:
-    """Proposes candidates that were never proposed before, until the space is exhausted."""
+class Proposer(Generic[Drawn]):
+    """Proposes designs that were never proposed before, until the space is exhausted."""
 
-    def __init__(self, space: SearchSpace, directions: Sequence[Direction], sampler_name: str, seed: int) -> None:
+    def __init__(self, space: Space[Drawn], directions: Sequence[Direction], sampler_name: str, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
         self.study = optuna.create_study(directions=list(directions), sampler=sampler(sampler_name, seed))
+        self.is_uniform = sampler_name == "random"
+        self.redraws = 1 if sampler_name == "gp" else MOST_REDRAWS  # a GP draws the same again, at a high price
         self.generator = random.Random(seed)
         self.seen: set[str] = set()
         self.duplicates_avoided = 0
         self._open: dict[str, Trial] = {}
 
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(design.key for design in self.space.survey)
+
     @property
     def exhausted(self) -> bool:
         return len(self.seen) >= len(self.space.survey)
 
-    def propose(self) -> Candidate | None:
-        """An unseen candidate, or None when there is none left."""
+    def propose(self) -> Drawn | None:
+        """An unseen design, or None when there is none left."""
         if self.exhausted:
             return None
-        for _ in range(MOST_REDRAWS):
+        if self.is_uniform:
+            return self.start(self._unseen())
+        for _ in range(self.redraws):
             trial = self.study.ask()
             drawn = {axis: trial.suggest_categorical(axis, values) for axis, values in self.space.axes.items()}
-            candidate = self.space.surveyed(cast("dict[str, str | int]", drawn))
-            if candidate.key not in self.seen:
-                if self._parameters(candidate) == drawn:
-                    return self._opened(candidate, trial)
+            design = self.space.surveyed(drawn)
+            if design.key not in self.seen:
+                if self._parameters(design) == drawn:
+                    return self._opened(design, trial)
                 self.study.tell(trial, state=TrialState.FAIL)
-                return self.start(candidate)
+                return self.start(design)
             self.duplicates_avoided += 1
             self.study.tell(trial, state=TrialState.FAIL)
-        unseen = {c.key: c for c in self.space.survey if c.key not in self.seen}
-        pool = [c for c in self.space.neighbours(candidate) if c.key in unseen] or list(unseen.values())
-        return self.start(self.generator.choice(pool))
+        near = [one for one in self.space.neighbours(design) if one.key in self._keys and one.key not in self.seen]
+        return self.start(self.generator.choice(near) if near else self._unseen())
 
-    def start(self, candidate: Candidate) -> Candidate:
-        """Opens a trial with exactly this candidate: for seeds, snapped draws and resumed runs."""
-        self.study.enqueue_trial(self._parameters(candidate))
+    def _unseen(self) -> Drawn:
+        """Uniformly among what was not proposed; a space is exhausted by trials long before this gets slow."""
+        while True:
+            design = self.generator.choice(self.space.survey)
+            if design.key not in self.seen:
+                return design
+
+    def start(self, design: Drawn) -> Drawn:
+        """Opens a trial with exactly this design: for seeds, snapped draws and resumed runs."""
+        self.study.enqueue_trial(self._parameters(design))
         trial = self.study.ask()
         for axis, values in self.space.axes.items():
             trial.suggest_categorical(axis, values)
-        return self._opened(candidate, trial)
+        return self._opened(design, trial)
 
-    def tell(self, candidate: Candidate, values: Sequence[float], violations: dict[str, float]) -> None:
-        """Objectives and constraint violations (<= 0 is kept) of a proposed candidate."""
-        trial = self._open.pop(candidate.key)
+    def tell(self, design: Drawn, values: Sequence[float], violations: dict[str, float]) -> None:
+        """Objectives and constraint violations (<= 0 is kept) of a proposed design."""
+        trial = self._open.pop(design.key)
         for name, violation in violations.items():
             trial.set_constraint(name, violation)
         self.study.tell(trial, list(values))
 
-    def tell_failed(self, candidate: Candidate) -> None:
-        self.study.tell(self._open.pop(candidate.key), state=TrialState.FAIL)
+    def tell_failed(self, design: Drawn) -> None:
+        self.study.tell(self._open.pop(design.key), state=TrialState.FAIL)
 
-    def _opened(self, candidate: Candidate, trial: Trial) -> Candidate:
-        self.seen.add(candidate.key)
-        self._open[candidate.key] = trial
-        return candidate
+    def _opened(self, design: Drawn, trial: Trial) -> Drawn:
+        self.seen.add(design.key)
+        self._open[design.key] = trial
+        return design
 
-    def _parameters(self, candidate: Candidate) -> dict[str, str | int]:
-        fields = candidate.to_dict()
+    def _parameters(self, design: Drawn) -> dict[str, Any]:
+        fields = design.to_dict()
         return {axis: fields[axis] for axis in self.space.axes}
