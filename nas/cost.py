@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from nas import cost_language
 from nas.cost_connector import connector_cost
-from nas.cost_vision import vision_activation_bytes, vision_flops
+from nas.cost_vision import encoder_params, vision_activation_bytes, vision_flops
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -29,10 +29,10 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     prompt = workload.images * tokens + workload.prompt_tokens
     context = prompt + workload.new_tokens
     embedding = cost_language.head_params(lm)
-    encoder_params = spec.params + spec.position_params(candidate.resolution)
+    vision_params = encoder_params(spec, candidate.resolution)
     body = cost_language.body_params(lm, stack)
     return Cost(
-        encoder_params=encoder_params,
+        encoder_params=vision_params,
         projector_params=projector_params,
         lm_body_params=body,
         embedding_params=embedding,
@@ -42,7 +42,7 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
         decode_flops=workload.batch * cost_language.stack_flops(lm, stack, 1, context),
         grid_tokens=workload.images * grid_tokens,
         visual_tokens=workload.images * tokens,
-        weight_bytes=(encoder_params + projector_params + embedding) * DTYPE_BYTES
+        weight_bytes=(vision_params + projector_params + embedding) * DTYPE_BYTES
         + cost_language.body_bytes(lm, stack, candidate.lm_weights),
         kv_bytes=workload.batch * cost_language.cache_bytes(stack, context, candidate.kv_cache),
         activation_bytes=max(

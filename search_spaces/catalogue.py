@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from search_spaces.reading import check, hint, read_mapping
 
 COMPONENTS = Path(__file__).parent / "components"
+# Where encoders outside of the catalogue come from: `nas` puts in what describes `timm:NAME` and `hf:FOLDER`.
+OUTSIDE: dict[str, Callable[[str], EncoderSpec]] = {}
 
 
 class SpaceError(ValueError):
@@ -29,31 +32,55 @@ Triple = Annotated[tuple[float, float, float], BeforeValidator(tuple)]
 
 
 class EncoderSpec(_Record):
-    """A vision encoder: images (B, 3, R, R) -> tokens (B, N, width) on a grid of side R / stride."""
+    """A vision encoder: images (B, 3, R, R) -> tokens (B, N, width) on a grid of side R / stride.
+
+    `vit`: equal blocks of attention and feed-forward. `cnn`: all others; their FLOPs are a polynomial in the pixels,
+    of which the square is the attention of hybrids.
+    """
 
     name: str
     family: Literal["vit", "cnn"]
-    timm: str = Field(description="timm architecture name")
+    timm: str = Field(default="", description="timm architecture name")
     timm_args: dict[str, int | float | str | bool | list[int]] = Field(default_factory=dict)
-    feature_index: int | None = Field(default=None, description="cnn: which intermediate feature map is read")
+    transformers: dict[str, Any] = Field(default_factory=dict, description="or a transformers config, with model_type")
+    feature_index: int | None = Field(default=None, description="cnn: which feature map is read, None = the final one")
     width: int = Field(gt=0, description="channels of a visual token")
     stride: int = Field(gt=0, description="pixels of each side that one token covers")
-    params: int = Field(gt=0, description="parameters that run when tokens are read, without position embeddings")
+    params: int = Field(gt=0, description="parameters of what runs when tokens are read, without positions of patches")
     prefix_tokens: int = Field(default=0, description="vit: class and register tokens, dropped at the output")
+    class_token: bool = Field(default=True, description="vit: the first prefix token is one that attends for the image")
+    learned_positions: bool = Field(default=True, description="vit: one learned embedding a patch of the grid")
     layers: int | None = None
     ffn: int | None = None
+    gated: bool = Field(default=False, description="vit: the feed-forward part has three matrices (GLU), not two")
     heads: int | None = None
+    block_params: int = Field(default=0, description="vit: parameters of one block")
+    flops_per_image: float = Field(default=0.0, description="cnn: FLOPs free of the image's size (squeeze-excitation)")
     flops_per_pixel: float | None = Field(default=None, description="cnn: FLOPs per input pixel (2 x multiply-adds)")
+    flops_per_pixel_squared: float = Field(default=0.0, description="cnn: FLOPs per squared pixels (attention)")
     activation_bytes_per_pixel: float | None = Field(default=None, description="cnn: peak activation bytes, fp32")
     mean: Triple
     std: Triple
     weights: str | None = Field(default=None, description="key of nas.model.pretrained, None = random")
     package: str | None = Field(default=None, description="pip package that carries the weights")
+    hub: str | None = Field(default=None, description="repository of weights, asked only when asked for")
     source: str
 
+    @model_validator(mode="after")
+    def _has_one_library(self) -> EncoderSpec:
+        if bool(self.timm) == bool(self.transformers):
+            raise ValueError(
+                "an encoder is either of timm or of transformers: give one of the keys 'timm', 'transformers'"
+            )
+        return self
+
     def position_params(self, resolution: int) -> int:
-        """Parameters of a ViT's learned position embedding at this resolution."""
-        return (self.grid_side(resolution) ** 2 + self.prefix_tokens) * self.width if self.family == "vit" else 0
+        """Parameters of the position embeddings of a ViT's patches at this resolution."""
+        return self.tokens(resolution) * self.width if self.family == "vit" and self.learned_positions else 0
+
+    def blocks(self, depth: int = 0) -> int:
+        """Blocks of a ViT that run; a depth of 0 means all."""
+        return depth or self.layers or 0
 
     def tokens(self, resolution: int, compression_factor: int = 1) -> int:
         """Visual tokens of one image, after compression by the factor."""
@@ -165,7 +192,13 @@ def compressors() -> dict[str, OperatorSpec]:
 
 
 def encoder(name: str) -> EncoderSpec:
-    """Raises: SpaceError with the near miss."""
+    """An entry of the catalogue, or, by `timm:NAME` or `hf:FOLDER`, any encoder of those libraries.
+
+    Raises: SpaceError with the near miss.
+    """
+    source, separator, _ = name.partition(":")
+    if separator and source in OUTSIDE:
+        return OUTSIDE[source](name)
     return _find("encoder", name, encoders())
 
 

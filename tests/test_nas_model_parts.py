@@ -98,17 +98,6 @@ def test_depth_outside_the_model_is_refused(depth: int) -> None:
         kept_layers("uniform", 30, depth)
 
 
-@pytest.mark.parametrize("name", sorted(catalogue.encoders()))
-def test_encoders_give_the_tokens_and_parameters_of_the_catalogue(name: str) -> None:
-    spec = catalogue.encoder(name)
-    resolution = 112
-    with torch.device("meta"):
-        vision = VisionEncoder(spec, resolution)
-        out = vision(torch.empty(1, 3, resolution, resolution))
-    assert out.shape == (1, spec.grid_side(resolution) ** 2, spec.width)
-    assert sum(p.numel() for p in vision.parameters()) == spec.params + spec.position_params(resolution)
-
-
 @pytest.mark.parametrize("name", ["conv-micro", "efficientnet-lite0"])
 def test_the_cut_cnn_gives_the_features_of_the_whole_one(name: str) -> None:
     import timm

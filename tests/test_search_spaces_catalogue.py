@@ -9,29 +9,36 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.cost_vision import encoder_params, vision_flops
 from nas.model.vision import VisionEncoder
 from search_spaces import SpaceError, catalogue
 
 ENCODERS = list(catalogue.encoders().values())
 CNNS = [spec for spec in ENCODERS if spec.family == "cnn"]
 PRETRAINED = [spec for spec in ENCODERS if spec.weights]
-RESOLUTIONS = {16: (64, 112), 14: (112, 168)}
 
 
 @pytest.mark.parametrize("spec", ENCODERS, ids=lambda spec: spec.name)
 def test_an_encoder_is_as_described(spec: catalogue.EncoderSpec) -> None:
-    for resolution in RESOLUTIONS[spec.stride]:
-        with torch.device("meta"):
-            vision = VisionEncoder(spec, resolution).eval()
-            images = torch.zeros(1, 3, resolution, resolution)
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            tokens = vision(images)
-        assert tokens.shape == (1, spec.grid_side(resolution) ** 2, spec.width)
-        counted = sum(weight.numel() for weight in vision.parameters())
-        assert counted == spec.params + spec.position_params(resolution)
-        if spec.flops_per_pixel is not None:
-            assert counter.get_total_flops() == spec.flops_per_pixel * resolution**2
-        assert spec.family == ("vit" if spec.layers else "cnn")
+    """Tokens, parameters and FLOPs of the whole network, and what its blocks are, on the meta device."""
+    resolution = 8 * spec.stride
+    with torch.device("meta"):
+        vision = VisionEncoder(spec, resolution).eval()
+        images = torch.zeros(1, 3, resolution, resolution)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        tokens = vision(images)
+    assert tokens.shape == (1, 64, spec.width)
+    assert sum(weight.numel() for weight in vision.parameters()) == encoder_params(spec, resolution)
+    assert vision_flops(spec, resolution) == pytest.approx(counter.get_total_flops(), rel=1e-3)
+    assert spec.family == ("vit" if spec.layers else "cnn")
+    if spec.layers:
+        block: Any = vision.blocks[0]
+        assert {sum(weight.numel() for weight in each.parameters()) for each in vision.blocks} == {spec.block_params}
+        assert (len(vision.blocks), block.attn.num_heads) == (spec.layers, spec.heads)
+        assert vision.backbone.num_prefix_tokens == spec.prefix_tokens
+        assert (getattr(vision.backbone, "cls_token", None) is not None) == (
+            spec.prefix_tokens > 0 and spec.class_token
+        )
 
 
 @pytest.mark.parametrize("spec", PRETRAINED, ids=lambda spec: spec.name)
@@ -42,7 +49,7 @@ def test_pixels_are_normalised_as_the_weights_expect(spec: catalogue.EncoderSpec
 
 @pytest.mark.parametrize("spec", CNNS, ids=lambda spec: spec.name)
 def test_peak_activations_of_a_cnn_are_those_of_its_widest_module(spec: catalogue.EncoderSpec) -> None:
-    resolution, peak = 64, 0
+    resolution, peak = max(64, 4 * spec.stride), 0
 
     def watch(_module: Any, inputs: Any, output: torch.Tensor) -> None:
         nonlocal peak
@@ -54,17 +61,7 @@ def test_peak_activations_of_a_cnn_are_those_of_its_widest_module(spec: catalogu
             if not list(module.children()):
                 module.register_forward_hook(watch)
         vision(torch.zeros(1, 3, resolution, resolution))
-    assert peak * 4 / resolution**2 == spec.activation_bytes_per_pixel
-
-
-def test_a_vit_has_the_blocks_that_its_entry_says() -> None:
-    for spec in catalogue.encoders().values():
-        if spec.family == "vit":
-            with torch.device("meta"):
-                backbone: Any = VisionEncoder(spec, RESOLUTIONS[spec.stride][0]).backbone
-            block = backbone.blocks[0]
-            shape = (len(backbone.blocks), block.attn.num_heads, block.mlp.fc1.out_features, backbone.num_prefix_tokens)
-            assert shape == (spec.layers, spec.heads, spec.ffn, spec.prefix_tokens)
+    assert peak * 4 / resolution**2 == pytest.approx(spec.activation_bytes_per_pixel)
 
 
 @pytest.mark.pretrained

@@ -1,10 +1,9 @@
-"""Vision encoders: any timm backbone behind one token interface, images (B, 3, R, R) -> tokens (B, N, D)."""
+"""Vision encoders: any backbone of timm or transformers behind one token interface, (B, 3, R, R) -> (B, N, D)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from search_spaces.catalogue import EncoderSpec
@@ -13,27 +12,74 @@ from search_spaces.catalogue import EncoderSpec
 class VisionEncoder(nn.Module):
     """Tokens of a square image on a grid of side R / stride, in raster order; prefix tokens are dropped.
 
-    A convolutional encoder is cut after the feature map that is read; a ViT has no pooling head.
+    A convolutional encoder is cut after the feature map that is read, a ViT after block `depth` (0: none is cut), whose
+    output goes through the encoder's own last norm; pooling heads of timm's ViTs are left out.
     """
 
-    def __init__(self, spec: EncoderSpec, resolution: int) -> None:
+    def __init__(self, spec: EncoderSpec, resolution: int, depth: int = 0) -> None:
         super().__init__()
-        self.feature_index = spec.feature_index
-        self.prefix_tokens = spec.prefix_tokens
-        arguments: dict[str, Any] = dict(spec.timm_args)
-        if spec.family == "vit":
-            arguments["img_size"] = resolution
-        backbone: Any = timm.create_model(spec.timm, num_classes=0, **arguments)
-        if spec.feature_index is not None:
-            backbone.prune_intermediate_layers([spec.feature_index], prune_head=True)
+        self.spec, self.resolution = spec, resolution
+        backbone = _timm_backbone(spec, resolution) if spec.timm else _transformers_backbone(spec, resolution, depth)
+        if spec.timm and depth:
+            backbone.blocks = backbone.blocks[:depth]
         self.backbone: Any = backbone
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks of a ViT, in order."""
+        if self.spec.timm:
+            return self.backbone.blocks  # type: ignore[no-any-return]
+        return longest_list(self.backbone)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """pixel_values: (B, 3, R, R) -> (B, N, D)."""
-        if self.feature_index is None:
-            tokens: Tensor = self.backbone.forward_features(pixel_values)
-            return tokens[:, self.prefix_tokens :]
-        features: Tensor = self.backbone.forward_intermediates(
-            pixel_values, indices=[self.feature_index], intermediates_only=True, stop_early=True
+        features = self.features(pixel_values)
+        if features.ndim == 4:
+            return features.flatten(2).transpose(1, 2)
+        return features[:, self.spec.prefix_tokens :]
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """(B, prefix + N, D), or (B, D, g, g)."""
+        index = self.spec.feature_index
+        if self.spec.transformers:
+            return self.backbone(pixel_values=pixel_values).last_hidden_state  # type: ignore[no-any-return]
+        if index is None:
+            return self.backbone.forward_features(pixel_values)  # type: ignore[no-any-return]
+        return self.backbone.forward_intermediates(  # type: ignore[no-any-return]
+            pixel_values, indices=[index], intermediates_only=True, stop_early=True
         )[0]
-        return features.flatten(2).transpose(1, 2)
+
+
+def longest_list(module: nn.Module) -> nn.ModuleList:
+    """The longest list of layers of a network."""
+    return max((part for part in module.modules() if isinstance(part, nn.ModuleList)), key=len)
+
+
+def _timm_backbone(spec: EncoderSpec, resolution: int) -> Any:
+    import timm
+
+    arguments: dict[str, Any] = dict(spec.timm_args)
+    if spec.family == "vit":
+        arguments |= {"img_size": resolution, "global_pool": ""}
+        if spec.timm.startswith("naflex"):
+            del arguments["img_size"]
+    backbone: Any = timm.create_model(spec.timm, num_classes=0, **arguments)
+    if spec.feature_index is not None:
+        backbone.prune_intermediate_layers([spec.feature_index], prune_head=True)
+    return backbone
+
+
+def _transformers_backbone(spec: EncoderSpec, resolution: int, depth: int) -> Any:
+    from transformers import AutoConfig, AutoModel
+
+    fields = {name: value for name, value in spec.transformers.items() if name != "model_type"}
+    config: Any = AutoConfig.for_model(spec.transformers["model_type"], **fields)
+    if hasattr(config, "image_size"):
+        config.image_size = (
+            type(config.image_size)([resolution] * 2) if isinstance(config.image_size, list | tuple) else resolution
+        )
+    if hasattr(config, "vision_use_head"):
+        config.vision_use_head = False  # SigLIP's pooling head
+    if depth:
+        config.num_hidden_layers = depth
+    return AutoModel.from_config(config)  # type: ignore[no-untyped-call]

@@ -1,0 +1,79 @@
+"""Encoders outside of the catalogue: described by their exact name, or by the folder of a transformers config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig, ConvNextConfig, Dinov2Config, PreTrainedConfig, SiglipVisionConfig
+
+from nas.cost_vision import encoder_params, vision_flops
+from nas.model.vision import VisionEncoder
+from search_spaces import SpaceError, catalogue
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32}
+CONFIGS = {
+    "clip": CLIPVisionConfig(**SMALL, intermediate_size=64, patch_size=8),
+    "siglip": SiglipVisionConfig(**SMALL, intermediate_size=64, patch_size=16),
+    "dinov2": Dinov2Config(**SMALL, mlp_ratio=2, patch_size=14),
+    "convnext": ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
+}
+
+
+def agrees(spec: catalogue.EncoderSpec, resolution: int, depth: int = 0) -> None:
+    """Tokens, parameters and FLOPs of the built encoder are those of its entry."""
+    with torch.device("meta"):
+        vision = VisionEncoder(spec, resolution, depth).eval()
+        images = torch.zeros(2, 3, resolution, resolution)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        assert vision(images).shape == (2, spec.tokens(resolution), spec.width)
+    assert sum(weight.numel() for weight in vision.parameters()) == encoder_params(spec, resolution, depth)
+    assert 2 * vision_flops(spec, resolution, depth) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_224", "resnet18", "vit_tiny_patch16_dinov3_qkvb", "repvit_m0_9"])
+def test_any_timm_name_is_described(name: str) -> None:
+    spec = catalogue.encoder(f"timm:{name}")
+    agrees(spec, 6 * spec.stride)
+    assert spec is catalogue.encoder(f"timm:{name}")
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_any_folder_with_a_transformers_vision_config_is_described(kind: str, tmp_path: Path) -> None:
+    config: PreTrainedConfig = CONFIGS[kind]
+    config.save_pretrained(tmp_path)
+    spec = catalogue.encoder(f"hf:{tmp_path}")
+    agrees(spec, 4 * spec.stride)
+    if spec.family == "vit":
+        assert (spec.layers, spec.heads, spec.ffn, spec.width) == (3, 2, 64, 32)
+        agrees(spec, 4 * spec.stride, depth=2)
+
+
+@pytest.mark.parametrize("name", ["vit-micro", "eva02-vitt14", "dinov3-vits16", "siglip-vitb16"])
+def test_a_cut_encoder_costs_its_blocks(name: str) -> None:
+    spec = catalogue.encoder(name)
+    agrees(spec, 4 * spec.stride, depth=1)
+
+
+def test_a_cut_encoder_gives_the_tokens_of_that_block_after_the_last_norm() -> None:
+    spec = catalogue.encoder("vit-micro")
+    whole, cut = VisionEncoder(spec, 64).eval(), VisionEncoder(spec, 64, depth=1).eval()
+    missing = cut.load_state_dict(whole.state_dict(), strict=False)
+    assert not missing.missing_keys
+    x = torch.randn(1, 3, 64, 64)
+    expected = whole.backbone.get_intermediate_layers(x, n=[0], norm=True)[0]
+    assert torch.equal(cut(x), expected)
+
+
+def test_an_unknown_architecture_names_the_near_miss_and_a_folder_without_config_its_file(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="no timm architecture named 'vit_smal_patch16_224'; did you mean 'vit_small"):
+        catalogue.encoder("timm:vit_smal_patch16_224")
+    with pytest.raises(SpaceError, match=r"needs .*config\.json"):
+        catalogue.encoder(f"hf:{tmp_path}")
+
+
+def test_an_encoder_whose_tokens_are_no_square_grid_is_refused() -> None:
+    with pytest.raises(SpaceError, match="gives no square grid of tokens"):
+        catalogue.encoder("timm:hiera_tiny_224")
