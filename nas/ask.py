@@ -28,7 +28,7 @@ def ask(export: Path, image_path: Path, question: str, max_new_tokens: int = 16)
     model, processor = load_export(export)
     ids = torch.tensor([processor.prompt(question)])
     with torch.inference_mode():
-        produced = model.generate(  # type: ignore[misc]
+        produced = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             pixel_values=processor.pixels([image]),

@@ -60,7 +60,7 @@ class Layer:
     kv_heads: int = 0
     window: int = 0  # positions that are seen; 0 = all
     state: int = 0  # numbers kept of a sequence, whatever its length
-    scan: int = 0  # multiply-adds of the state's recurrence for one token
+    scan: int = 0  # multiply-adds for one token outside of matrices: a state's recurrence, a router
 
     @property
     def params(self) -> int:
@@ -182,10 +182,12 @@ def _feed_forward(lm: LanguageModelSpec, form: Form) -> Layer:
     if not count:
         has_bias = form.mlp_bias or lm.config.get("mlp_bias")
         return Layer(own, sum(out for out, _ in own) if has_bias else 0)
-    common: tuple[Matrix, ...] = ((count, hidden),)
+    common: tuple[Matrix, ...] = ()
     if shared := int(lm.config.get("shared_expert_intermediate_size") or 0):
-        common += ((shared, hidden), (shared, hidden), (hidden, shared), (1, hidden))
-    return Layer(common, 0, own, count, int(lm.config.get("num_experts_per_tok", 2)))
+        common = ((shared, hidden), (shared, hidden), (hidden, shared), (1, hidden))
+    router = count * hidden  # a parameter of its own that no kernel narrows
+    active = int(lm.config.get("num_experts_per_tok", 2))
+    return Layer(common, router, own, count, active, scan=router)
 
 
 def _mamba(lm: LanguageModelSpec, norms: int) -> Layer:

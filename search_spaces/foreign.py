@@ -46,7 +46,9 @@ def language_model_fields(folder: Path) -> dict[str, Any]:
     elif sizes["heads"]:
         sizes["kv_heads"] = sizes["kv_heads"] or sizes["heads"]
         sizes["head_dim"] = sizes["head_dim"] or sizes["hidden"] // sizes["heads"]
-    rest = {name: value for name, value in config.items() if name not in taken | DROPPED}
+    rest = {
+        name: value for name, value in config.items() if name not in taken | DROPPED and "__float__" not in str(value)
+    }
     if kind == "lfm2":
         sizes["ffn"] = config.get("block_ff_dim") or sizes["ffn"]
         if config.get("block_auto_adjust_ff_dim", True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,50 +15,77 @@ from transformers.initialization import no_init_weights
 
 from nas.model import pretrained
 from nas.model.language import candidate_layers
+from nas.model.load import LoadReport, fill_encoder, fill_language_model, read_encoder, read_language_model
 from nas.model.multimodal import MultimodalConfig, MultimodalLM
+from nas.model.quantised import quantise
 from nas.model.vision import VisionEncoder
 from search_spaces import catalogue
 from search_spaces.candidate import Candidate
-from search_spaces.catalogue import EncoderSpec
+from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
 
 WRITES = ("o_proj", "down_proj", "out_proj", ".dense", ".fc2", ".w2")  # matrices that write into the residual stream
 KEPT = ("A_log", "dt_proj.weight")  # of state spaces, whose own initial values matter
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where weights come from instead of the catalogue's packages: a folder, or a repository where `hub` allows it."""
+
+    encoder: str | None = None
+    lm: str | None = None
+    hub: bool = False
+
+
 def build(
-    candidate: Candidate, *, weights: Literal["pretrained", "random"] = "pretrained", seed: int = 0
+    candidate: Candidate,
+    *,
+    weights: Literal["pretrained", "random"] = "pretrained",
+    seed: int = 0,
+    sources: Sources = Sources(),
+    quantised: bool = True,
 ) -> MultimodalLM:
     """The candidate's network in evaluation mode, float32. The caller's random state is left as found.
 
-    `pretrained` loads what the catalogue has real weights for; projectors and parts without weights are random
-    under `seed`. Raises: MissingPackageError, SpaceError.
+    `pretrained` loads what the catalogue has real weights for, or the folder of the candidate's own language model;
+    `sources` loads others. Projectors and parts without weights are random under `seed`; `model.reports` says what
+    became of each tensor. Raises: MissingPackageError, SpaceError, ConfigError.
     """
-    encoder = catalogue.encoder(candidate.encoder)
-    language = catalogue.language_model(candidate.lm)
+    encoder, language = catalogue.encoder(candidate.encoder), catalogue.language_model(candidate.lm)
+    language.resized(candidate.lm_ffn, candidate.lm_heads, candidate.lm_experts)  # mistakes are told from here
     config = MultimodalConfig(
         candidate=candidate.to_dict(),
         encoder=encoder.model_dump(mode="json"),
         language_model=language.model_dump(mode="json"),
     )
     load = weights == "pretrained"
+    loads_encoder = sources.encoder is not None or (load and encoder.weights is not None)
+    loads_language = sources.lm is not None or (load and language.weights is not None)
     # Drawing random weights that are overwritten at once is most of the time; only the projector keeps its own.
-    overwritten = load and encoder.weights is not None and language.weights is not None
+    overwritten = (
+        load and bool(encoder.weights and language.weights) and sources == Sources() and not _is_resized(candidate)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with no_init_weights() if overwritten else nullcontext():
-            model = MultimodalLM(config)
+            model = MultimodalLM(config, quantised=False)
         if overwritten:
             _draw_weights(model.projector)
-        elif not (load and language.weights):
+        elif not loads_language:
             _draw_language_model(model.language_model)
         if not torch.empty(0).is_meta:
             model.language_model.tie_weights()
-    if load and encoder.weights is not None:
-        load_encoder(model.vision, encoder)
-    if load and language.weights is not None:
-        _load_language_model(model, pretrained.weights(language.weights))
+    if loads_encoder:
+        model.reports["encoder"] = load_encoder(model.vision, encoder, sources)
+    if loads_language:
+        model.reports["language model"] = _load_language_model(model, language, sources)
+    if quantised:
+        quantise(model.language_model, candidate.lm_weights)
     model.train(False)
     return model
+
+
+def _is_resized(candidate: Candidate) -> bool:
+    return bool(candidate.lm_ffn or candidate.lm_heads or candidate.lm_experts)
 
 
 def _draw_weights(part: nn.Module) -> None:
@@ -78,34 +107,47 @@ def _draw_language_model(decoder: PreTrainedModel) -> None:
             nn.init.normal_(weight, std=(weight.shape[-1] * (2 * layers if writes else 1)) ** -0.5)
 
 
-def load_encoder(vision: VisionEncoder, spec: EncoderSpec) -> None:
+def load_encoder(vision: VisionEncoder, spec: EncoderSpec, sources: Sources = Sources()) -> LoadReport:
     """Real weights into an encoder of any resolution; position embeddings are resampled to its grid."""
+    if sources.encoder is not None:
+        state = read_encoder(sources.encoder, hub=sources.hub)
+        return fill_encoder(vision, state, spec.prefix_tokens, sources.encoder)
     from safetensors.torch import load_file
-    from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 
     assert spec.weights is not None
-    state = load_file(pretrained.weights(spec.weights))
-    own = vision.backbone.state_dict()
-    if "pos_embed" in own and own["pos_embed"].shape != state["pos_embed"].shape:
-        side = round((own["pos_embed"].shape[1] - spec.prefix_tokens) ** 0.5)
-        state["pos_embed"] = resample_abs_pos_embed(
-            state["pos_embed"], new_size=[side, side], num_prefix_tokens=spec.prefix_tokens
-        )
-    vision.backbone.load_state_dict({name: state[name] for name in own}, strict=True)
+    return fill_encoder(vision, load_file(pretrained.weights(spec.weights)), spec.prefix_tokens, spec.weights)
 
 
-def _load_language_model(model: MultimodalLM, file: Path) -> None:
-    """Copies the embedding, the norm and the kept layers only; layer i of the cut model is kept[i] of the file."""
-    from safetensors import safe_open
+def _load_language_model(model: MultimodalLM, published: LanguageModelSpec, sources: Sources) -> LoadReport:
+    """The embedding, the norm and the kept layers only."""
+    kept = candidate_layers(model.candidate, published)
+    source = sources.lm or published.weights
+    assert source is not None
+    if sources.lm is not None or "/" in source:
+        state: Mapping[str, Tensor] = read_language_model(source, hub=sources.hub)
+    else:
+        state = _Stored(pretrained.weights(source))
+    return fill_language_model(model.language_model, state, kept, published.tied_embeddings, source)
 
-    candidate, spec = model.candidate, model.language_spec
-    kept = candidate_layers(candidate, spec)
-    target: dict[str, Tensor] = model.language_model.state_dict()
-    with safe_open(file, framework="pt") as stored, torch.no_grad():
-        for name, tensor in target.items():
-            if name == "lm_head.weight" and spec.tied_embeddings:
-                continue
-            parts = name.split(".")
-            if parts[:2] == ["model", "layers"]:
-                parts[2] = str(kept[int(parts[2])])
-            tensor.copy_(stored.get_tensor(".".join(parts)))
+
+class _Stored(Mapping[str, Tensor]):
+    """A safetensors file whose tensors are read when asked for: dropped layers never are."""
+
+    def __init__(self, file: Path) -> None:
+        from safetensors import safe_open
+
+        opened: Any = safe_open
+        self.file = opened(file, framework="pt")
+        self.names: list[str] = list(self.file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        tensor: Tensor = self.file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

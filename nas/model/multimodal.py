@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
+    DynamicCache,
     GenerationMixin,
     PretrainedConfig,
     PreTrainedModel,
@@ -16,7 +17,10 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from nas.model.language import build_language_model, cache_argument, candidate_layers, language_config
+from nas.model.load import LoadReport
+from nas.model.narrow_cache import StateCache, narrow_cache
 from nas.model.project import build_connector
+from nas.model.quantised import quantise
 from nas.model.vision import VisionEncoder
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
@@ -65,8 +69,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     main_input_name = "input_ids"
     _supports_sdpa = True
 
-    def __init__(self, config: MultimodalConfig) -> None:
+    def __init__(self, config: MultimodalConfig, *, quantised: bool = True) -> None:
+        """`quantised=False` leaves the decoder's matrices wide, for weights that are loaded or trained first."""
         super().__init__(config)
+        self.reports: dict[str, LoadReport] = {}  # by part, filled where weights are loaded into it
         self.candidate = Candidate(**config.candidate)
         self.encoder_spec = EncoderSpec(**config.encoder)
         self.language_spec = shaped_spec(LanguageModelSpec(**config.language_model), self.candidate)
@@ -78,7 +84,11 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self.language_model = build_language_model(
             self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
         )
+        kinds = {self.language_spec.layer_kinds[index] for index in candidate_layers(candidate, self.language_spec)}
+        self._has_attention = bool(kinds & {"full_attention", "sliding_attention", "hybrid"})
         self._cache_name = cache_argument(self.language_model)
+        if quantised:
+            quantise(self.language_model, candidate.lm_weights)
         self._tied_weights_keys = {
             f"language_model.{name}": f"language_model.{source}"
             for name, source in (self.language_model._tied_weights_keys or {}).items()
@@ -103,6 +113,19 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     def decoder(self) -> Any:
         """The language model without its vocabulary head."""
         return self.language_model.base_model
+
+    def new_cache(self) -> DynamicCache | None:
+        """An empty cache in the candidate's precision; None where transformers' own will do."""
+        kind, config = self.candidate.kv_cache, self.language_model.config
+        if not self._has_attention:
+            return StateCache(config=config)
+        return None if kind == "native" else narrow_cache(config, kind)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' generate, with the candidate's cache."""
+        if (cache := self.new_cache()) is not None and kwargs.get("use_cache") is not False:
+            kwargs.setdefault("past_key_values", cache)
+        return super().generate(*args, **kwargs)  # type: ignore[misc]
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         """Last hidden states (..., H) -> logits (..., V), with the scaling that some forms put behind the head."""
@@ -147,6 +170,7 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        past_key_values: Any = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """`vision_features` (B, N, D) are cached tokens of the encoder and take the place of `pixel_values`."""
@@ -159,16 +183,23 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             elif pixel_values is not None:
                 visual = self.encode_images(pixel_values)
             inputs_embeds = self.embed(input_ids, visual)
-        return self._decode(inputs_embeds, attention_mask, labels, kwargs)
+        return self._decode(inputs_embeds, attention_mask, labels, {"past_key_values": past_key_values, **kwargs})
 
     def _decode(
-        self, embedded: Tensor, mask: Tensor | None, labels: Tensor | None, rest: dict[str, Any]
+        self, embedded: Tensor, mask: Any, labels: Tensor | None, rest: dict[str, Any]
     ) -> CausalLMOutputWithPast:
         """The language model on embeddings (B, T, H); whatever it calls its cache, here it is past_key_values."""
+        if rest["past_key_values"] is None and rest.get("use_cache") is not False:
+            rest["past_key_values"] = self.new_cache()
         if self._cache_name != "past_key_values":
-            rest[self._cache_name] = rest.pop("past_key_values", None)
+            rest[self._cache_name] = rest.pop("past_key_values")
             rest.pop("position_ids", None)
+            mask = mask.get("linear_attention") if isinstance(mask, dict) else mask
+            if getattr(rest[self._cache_name], "seen", 0):
+                mask = None  # a state has taken padding in already
         found = self.language_model(inputs_embeds=embedded, attention_mask=mask, labels=labels, **rest)
+        if isinstance(cache := rest.get(self._cache_name), StateCache):
+            cache.seen += embedded.shape[1]
         if self._cache_name == "past_key_values":
             return found  # type: ignore[no-any-return]
         return CausalLMOutputWithPast(

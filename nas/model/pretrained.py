@@ -53,9 +53,11 @@ def package_folder(package: str) -> Path:
 
 
 def tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """`smollm2`: the package's own, cached as plain files; `bytes` and `words` are made here and need nothing."""
-    from transformers import PreTrainedTokenizerFast
+    """`smollm2`: the package's own, cached as plain files; `bytes` and `words` are made here; or that of a folder."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    if "/" in name or "\\" in name:
+        return AutoTokenizer.from_pretrained(name, local_files_only=True)
     if name in MADE:
         return MADE[name]()
     folder = cache_folder("weights") / f"tokenizer-{name}"

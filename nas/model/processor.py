@@ -33,8 +33,8 @@ class Processor:
         self.image_token_id, self.visual_tokens = image_token_id, visual_tokens
         self.tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}  # questions and answers repeat; a tokenizer's call costs 0.1 ms
-        self.start_id = int(tokenizer.convert_tokens_to_ids("<|im_start|>"))  # type: ignore[arg-type]
-        self.end_id = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))  # type: ignore[arg-type]
+        self.start_id = _special(tokenizer, "<|im_start|>", tokenizer.bos_token_id)
+        self.end_id = _special(tokenizer, "<|im_end|>", tokenizer.eos_token_id)
 
     @classmethod
     def of(cls, candidate: Candidate) -> Processor:
@@ -84,6 +84,12 @@ class Processor:
         tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return cls(candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer)
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, text: str, otherwise: int | None) -> int:
+    """The id of a chat mark, or of the nearest thing that a tokenizer without chat marks has."""
+    found = tokenizer.get_vocab().get(text, otherwise)
+    return int(tokenizer.eos_token_id if found is None else found)
 
 
 def preprocess(images: list[Image], resolution: int, mean: list[float], std: list[float]) -> Tensor:

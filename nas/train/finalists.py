@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nas.model import Processor, build
+from nas.model.quantised import quantise
 from nas.records import Training
 from nas.train import data as vqa
 from nas.train.evaluate import predict, wilson
@@ -31,7 +32,7 @@ def train_finalist(
     if result.is_file():
         return Training.from_dict(json.loads(result.read_text(encoding="utf-8")))
     start = time.monotonic()
-    model, processor = build(candidate, seed=recipe.seed), Processor.of(candidate)
+    model, processor = build(candidate, seed=recipe.seed, quantised=False), Processor.of(candidate)
     features = {
         split.name: encoder_features(
             model, processor, split, recipe.seed, lambda done, of: progress("features", done, of, None)
@@ -43,6 +44,7 @@ def train_finalist(
         lambda step, loss: progress("step", step, recipe.steps, loss),
     )  # fmt: skip
     train_s = time.monotonic() - start
+    quantise(model.language_model, candidate.lm_weights)
     guesses = predict(model, processor, data.test.questions, features["test"], data.answers)
     right = [guess == question.answer for guess, question in zip(guesses, data.test.questions, strict=True)]
     on_open = [claim for claim, question in zip(right, data.test.questions, strict=True) if question.is_open]
