@@ -25,7 +25,7 @@ def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or latest.")] = "latest",
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
     form: Annotated[Form | None, typer.Option("--format", help="md, html or csv.")] = None,
-    failures: Annotated[bool, typer.Option("--failures", help="Failed trials with their reasons.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="What failed: reasons and traces.")] = False,
 ) -> None:
     """Print the report of a run, also of one that is still searching."""
     from nas import report as reports
@@ -43,10 +43,21 @@ def report(
     elif form is not None:
         print(_formatted(form, found, reports.trial_rows(stored)), end="")
     elif failures:
-        for failure in found["failures"]:
-            print(f"{failure['key']}  {failure['reason']}")
+        print(_failures(found), end="")
     else:
         print_front(found, out())
+
+
+def _failures(found: dict[str, Any]) -> str:
+    """A line a failure, its trace indented below."""
+    from textwrap import indent
+
+    told = [(f"{each['key']}  {each['reason']}", each["traceback"]) for each in found["failures"]]
+    told += [
+        (f"proxy {each['proxy']} gave no value {each['count']} times  {each['reason']}", each["traceback"])
+        for each in found["proxy_failures"]
+    ]
+    return "".join(f"{line}\n{indent((trace or '').rstrip(), '    ')}\n" for line, trace in told)
 
 
 def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -35,7 +35,10 @@ def search(
     sampler: Annotated[
         str | None, typer.Option(help="nsga2, nsga3, tpe, gp or random; --replay has funnel too.")
     ] = None,
-    storage: Annotated[str | None, typer.Option(help="Database URL; default: SQLite in the run folder.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database URL; default: SQLite in the run folder.", envvar="NAS_STORAGE")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster that runs already.")] = None,
     study: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     folder: Annotated[str | None, typer.Option("--out", help="Where run folders go.")] = None,
     anchors: Annotated[int | None, typer.Option(help="Candidates to train first and fit the score on; try 12.")] = None,
@@ -69,26 +72,26 @@ def search(
         "space": space, "devices": device, "runtime": runtime, "dtype": dtype, "workload": workload,
         "objectives": objective, "constraints": constraint,
         "trials": trials, "timeout_s": configs.duration(timeout), "workers": workers, "seed": seed, "sampler": sampler,
-        "storage": storage, "study": study, "out": folder, "anchors": anchors, "finalists": finalists,
-        "train_steps": train_steps,
+        "storage": storage, "cluster": cluster, "study": study, "out": folder, "anchors": anchors,
+        "finalists": finalists, "train_steps": train_steps,
     }  # fmt: skip
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define
 
     problem = define(config)  # everything a search names is read before anything is made
     if dry_run:
-        print(_dumped(config))
+        print(configs.dump(config))
         return
     if resumed:
         made = run_folder.find(str(Path(config.out) / (config.study or run_folder.LATEST)))
         _check_same(config, made)
-        made.write(run_folder.CONFIG, _dumped(config.model_copy(update={"study": made.study})))
+        made.write(run_folder.CONFIG, configs.dump(config.model_copy(update={"study": made.study})))
         go_on(config, made, json_=json_, quiet=quiet)
         return
     name = config.study or f"{problem.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     config = config.model_copy(update={"study": name})
     made = run_folder.create(Path(config.out), name)
-    made.write(run_folder.CONFIG, _dumped(config))
+    made.write(run_folder.CONFIG, configs.dump(config))
     for device_id, profile in problem.profiles.items():
         import hardware_profiles
 
@@ -130,22 +133,18 @@ IDENTITY = (
 
 def _check_same(config: SearchConfig, made: RunFolder) -> None:
     """Raises: RunError where a run would go on with other settings than it was started with."""
+    import yaml
+
     from nas import config as configs
     from nas.errors import RunError
 
-    before = configs.load(made.config_file, {}, [])
+    before, now = (yaml.safe_load(configs.dump(each)) for each in (configs.load(made.config_file, {}, []), config))
     for name in IDENTITY:
-        if getattr(before, name) != getattr(config, name):
+        if before[name] != now[name]:
             raise RunError(
-                f"{made.path} was searched with {name}={getattr(before, name)!r}, but --resume got "
-                f"{getattr(config, name)!r}; give the same, or another --study without --resume"
+                f"{made.path} was searched with {name}={before[name]!r}, but --resume got {now[name]!r}; "
+                f"give the same, or another --study without --resume"
             )
-
-
-def _dumped(config: SearchConfig) -> str:
-    import yaml
-
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def go_on(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool = False) -> None:

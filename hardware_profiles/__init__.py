@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def load(name_or_path: str) -> HardwareProfile:
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise ProfileError(f"cannot read {path}: it is nested too deeply") from error
+    except (OSError, ValueError, OverflowError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
         raise ProfileError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict):
         raise ProfileError(f"{path} must hold a mapping, but holds {type(fields).__name__}")
@@ -64,7 +67,7 @@ def _describe(error: ValidationError) -> str:
         elif problem["type"] == "missing":
             lines.append(f"key {place!r} is missing")
         else:
-            lines.append(f"{place}: {problem['msg']} (got {problem['input']!r})")
+            lines.append(f"{place}: {problem['msg']} (got {_shown(problem['input'])})")
     return "; ".join(lines)
 
 
@@ -76,3 +79,10 @@ def _keys(schema: Any) -> set[str]:
         return set()
     own = set(schema.get("properties", {})) if isinstance(schema.get("properties"), dict) else set()
     return own.union(*map(_keys, schema.values()))
+
+
+def _shown(value: object) -> str:
+    """Short, however large or nested the value is."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 3, 120, 120
+    return short.repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from nas.constraints import LATENCY_METRICS, METRICS, parse
 from nas.errors import ConfigError
 from search_spaces.reading import check, read_mapping
+from search_spaces.reading import parse as parse_yaml
 
 FEWEST_ANCHORS = 5
 SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random"]
+STORAGE_VARIABLE = "NAS_STORAGE"  # a storage URL with its password, which is never written down
+_LOGIN = re.compile(r"(://[^:/?#@]*):[^@]*@(?:[^/?]*@)?")  # ://user:PASSWORD@, also where the password holds an @
+_PARAMETER = re.compile(r"([?&]\w*password=)[^&]*", re.IGNORECASE)
 
 
 class SearchConfig(BaseModel):
@@ -82,22 +87,41 @@ def load(file: Path | None, flags: Mapping[str, Any], settings: list[str]) -> Se
         name, sign, text = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set must read key=value, but got {setting!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {name}: cannot read the value {text!r}") from None
+        value = parse_yaml(text, f"the value of --set {name}", ConfigError)
         if name.startswith("space.axes."):
             axes = dict(fields.get("overrides", {}))
             axes[name.removeprefix("space.axes.")] = value if isinstance(value, list) else [value]
             fields["overrides"] = axes
         else:
             fields[name] = value
-    return check(fields, SearchConfig, str(file) if file else "search", ConfigError)
+    found = check(fields, SearchConfig, str(file) if file else "search", ConfigError)
+    return found.model_copy(update={"storage": _with_password(found.storage)})
+
+
+def dump(config: SearchConfig) -> str:
+    """The YAML that `load` reads again; without the password of its storage."""
+    fields = config.model_dump(mode="json")
+    if config.storage:
+        fields["storage"] = without_password(config.storage)
+    return yaml.safe_dump(fields, sort_keys=False)
 
 
 def shown_storage(url: str) -> str:
-    """A storage URL without its password."""
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+    """A storage URL with its password hidden."""
+    return _PARAMETER.sub(r"\1***", _LOGIN.sub(r"\1:***@", url))
+
+
+def without_password(url: str) -> str:
+    """A storage URL as it is written down; whoever goes on gives its password in NAS_STORAGE or PGPASSWORD."""
+    address, _, query = _LOGIN.sub(r"\1@", url).partition("?")
+    kept = [field for field in query.split("&") if field and not _PARAMETER.match(f"&{field}")]
+    return f"{address}?{'&'.join(kept)}" if kept else address
+
+
+def _with_password(url: str | None) -> str | None:
+    """NAS_STORAGE, where that is the same database."""
+    given = os.environ.get(STORAGE_VARIABLE)
+    return given if url and given and without_password(given) == without_password(url) else url
 
 
 def duration(text: str | None) -> float | None:

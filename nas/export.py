@@ -67,8 +67,14 @@ def load_export(folder: Path) -> tuple[MultimodalLM, Processor]:
 
     if kind != MultimodalConfig.model_type:
         raise RunError(f"model_type must be {MultimodalConfig.model_type!r}, but {folder}/config.json has {kind!r}")
-    with _quiet():
-        model = MultimodalLM.from_pretrained(folder, local_files_only=True)
+    from safetensors import SafetensorError
+
+    try:
+        with _quiet():  # weights from safetensors only: other files beside them are pickles
+            model = MultimodalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{folder} cannot be loaded: {reason}; write the export again") from error
     model.train(False)
     image_token = model.language_spec.image_token_id
     return model, Processor.load(folder, model.candidate, model.encoder_spec, image_token)

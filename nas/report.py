@@ -106,7 +106,8 @@ def describe(run: Run) -> dict[str, Any]:
         "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),
         "label_warning": checks.label_warning(entries),
         "devices_compared": report_devices.compare(run.evaluations, problem.devices),
-        "failures": [{"key": e.key, "reason": e.error} for e in run.evaluations if e.status == "failed"],
+        "failures": _failures(run),
+        "proxy_failures": _proxy_failures(run),
         "environment": run.environment,
         "wall_s": float(run.meta["wall_s"] or 0.0),
     }  # fmt: skip
@@ -126,6 +127,22 @@ def _counts(run: Run) -> dict[str, int]:
         "gated_out": int(run.meta["gated"] or 0),
         "trained": len(run.trainings),
     }
+
+
+def _failures(run: Run) -> list[dict[str, Any]]:
+    failed = (evaluation for evaluation in run.evaluations if evaluation.status == "failed")
+    return [{"key": each.key, "reason": each.error, "traceback": each.traceback} for each in failed]
+
+
+def _proxy_failures(run: Run) -> list[dict[str, Any]]:
+    """Proxies that gave no value while their candidate did not fail, by reason, with the first trace of each."""
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for evaluation in run.evaluations:
+        for name, score in evaluation.proxies.items():
+            if score.value is None and evaluation.status != "failed":
+                first = {"proxy": name, "reason": score.reason, "count": 0, "traceback": score.traceback}
+                found.setdefault((name, score.reason), first)["count"] += 1
+    return list(found.values())
 
 
 def _ranked(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

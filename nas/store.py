@@ -257,6 +257,8 @@ def in_words(owner: Mapping[str, Any]) -> str:
 
 
 def _evaluation(fields: dict[str, Any]) -> Evaluation:
+    if not fields["key"].isalnum():  # it names files
+        raise StorageError(f"{fields['key']!r} is no candidate's key; the store was not written by nas")
     return Evaluation(
         **{
             **fields,

@@ -38,6 +38,6 @@ def load(name_or_path: str) -> Workload:
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         path = SHIPPED / f"{name_or_path}.yaml"
-        if not path.is_file():
+        if name_or_path not in names():
             raise UnknownNameError(f"no workload named {name_or_path!r}; {hint(name_or_path, names(), 'shipped')}")
     return check(read_mapping(path, ConfigError), Workload, str(path), ConfigError)

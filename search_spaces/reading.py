@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,18 +11,33 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+MOST_BYTES = 2**24
 Record = TypeVar("Record", bound=BaseModel)
 
 
 def read_mapping(path: Path, error: type[Exception]) -> dict[str, Any]:
     """The mapping that a YAML file holds; anything else raises `error` with one line."""
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as cause:
         raise error(f"cannot read {path}: {' '.join(str(cause).split())}") from cause
+    if len(text) > MOST_BYTES:
+        raise error(f"{path} may have {MOST_BYTES} bytes, but has more; is it the right file?")
+    fields = parse(text, str(path), error)
     if not isinstance(fields, dict):
         raise error(f"{path} must hold a mapping, but holds {type(fields).__name__}")
     return fields
+
+
+def parse(text: str | bytes, where: str, error: type[Exception]) -> Any:
+    """What a YAML text holds: plain values only. A mistake raises `error` with one line that names `where`."""
+    try:
+        return yaml.safe_load(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except RecursionError as cause:
+        raise error(f"cannot read {where}: it is nested too deeply") from cause
+    except (ValueError, OverflowError, TypeError, LookupError, AttributeError, yaml.YAMLError) as cause:
+        raise error(f"cannot read {where}: {' '.join(str(cause).split())}") from cause
 
 
 def check(fields: dict[str, Any], record: type[Record], where: str, error: type[Exception]) -> Record:
@@ -50,6 +66,13 @@ def describe(error: ValidationError, record: type[BaseModel]) -> str:
         else:
             message = problem["msg"].removeprefix("Value error, ")
             shown = "" if not place else f"{place}: "
-            value = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            value = "" if isinstance(problem["input"], dict) else f" (got {_shown(problem['input'])})"
             lines.append(f"{shown}{message}{value}")
     return "; ".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Short, however large or nested the value is."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 3, 120, 120
+    return short.repr(value)

@@ -43,8 +43,10 @@ def test_each_format_starts_as_it_should(run: Path, form: str, start: str) -> No
     assert said("report", str(run), "--format", form).startswith(start)
 
 
-def test_failures_are_listed_with_their_reasons(run: Path) -> None:
-    assert said("report", str(run), "--failures") == f"{designs(5)[4].key}  it broke\n"
+def test_failures_are_listed_with_their_reasons_and_traces(run: Path) -> None:
+    shown = said("report", str(run), "--failures").splitlines()
+    assert shown[:2] == [f"{designs(5)[4].key}  it broke", "    Traceback"]
+    assert "proxy synflow gave no value 4 times  no <gradient>" in shown
 
 
 def test_two_forms_at_once_are_refused(run: Path) -> None:
