@@ -14,7 +14,7 @@ def env() -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     import hardware_profiles
-    from nas.run_folder import environment
+    from nas.environment import environment
 
     optional: dict[str, str | None] = {}
     for name in OPTIONAL:

@@ -1,10 +1,13 @@
-"""Ray: a cluster of our own on loopback, or a connection to one that runs already."""
+"""Ray: a cluster of our own, or a connection to one that runs already."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,25 +16,49 @@ from nas.errors import RunnerError
 
 
 def started(workers: int) -> Any:
-    """Ray with a cluster of its own on loopback, which ends with this process."""
-    _quietly()
-    import ray
+    """Ray with a cluster of its own, which ends with this process.
 
-    if not ray.is_initialized():
-        ray.init(
-            address="local",  # not the cluster that RAY_ADDRESS may name
-            num_cpus=workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=200 * 2**20,
-            _node_ip_address="127.0.0.1",
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}},
-        )
+    Ray listens on every interface of the machine, whatever address it is given; so its processes share a token that
+    nobody else has, and refuse who lacks it.
+    """
+    with _only_ours():
+        import ray
+
+        if not ray.is_initialized():
+            ray.init(
+                address="local",  # not one that runs on this machine already
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=200 * 2**20,
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}},
+            )
     return ray
 
 
+@contextmanager
+def _only_ours() -> Iterator[None]:
+    """Environment of a cluster that is ours alone; processes that are started later do not see it."""
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token(), "RAY_USAGE_STATS_ENABLED": "0"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@cache
+def _token() -> str:
+    """One for the life of this process: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
 def _quietly() -> None:
-    """Else Ray writes a token into the user's home, and calls home itself."""
+    """The user's cluster says how to log in (RAY_AUTH_MODE); else Ray writes a token into the user's home."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -60,6 +60,7 @@ def read(folder: RunFolder) -> Run:
         problem.known_latency[evaluation.key] = evaluation.latency
     file = folder.path / ENV
     environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    environment.pop("installed", None)  # long, and in the file
     return Run(folder.study, config, problem, evaluations, trainings, measured, meta, environment, anchored)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from nas.environment import environment
 from nas.errors import RunError, StorageError
 
 CONFIG, ENV, DATABASE = "config.resolved.yaml", "env.json", "study.db"
@@ -63,6 +62,16 @@ class RunFolder:
             raise StorageError(f"cannot write {file}: {error.strerror}; free space or choose another --out") from error
         return file
 
+    def note_environment(self) -> None:
+        """Adds where the run goes on, if that differs from where it was begun; load apart. Raises: StorageError."""
+        file = self.path / ENV
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else environment()
+        last = (stored.get("later") or [stored])[-1]
+        now = {name: value for name, value in environment().items() if name != "load_average"}
+        changed = {name: value for name, value in now.items() if last.get(name) != value}
+        if changed:
+            self.write(ENV, json.dumps({**stored, "later": [*stored.get("later", []), now]}, indent=2))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """The body is the only driver that writes here. Raises: RunError that names the other one, StorageError."""
@@ -111,26 +120,3 @@ def find(run: str, out: Path = Path("runs")) -> RunFolder:
         if (path / CONFIG).is_file():
             return RunFolder(path.resolve())
     raise RunError(f"no run at {run!r}: {Path(run) / CONFIG} does not exist; runs are listed by: ls {out}")
-
-
-def environment() -> dict[str, Any]:
-    """Versions, processor, threads and load: enough to say why two runs differ."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from hardware_profiles.detect import processor_name
-
-    packages: dict[str, str | None] = {}
-    for name in ("nas-multimodal", "torch", "transformers", "timm", "optuna", "ray", "sqlalchemy", "numpy"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = None
-    return {
-        "python": sys.version.split()[0],
-        "system": platform.platform(),
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "packages": packages,
-    }

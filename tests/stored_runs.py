@@ -13,9 +13,10 @@ import nas.workload
 import search_spaces
 from nas.config import SearchConfig
 from nas.cost import cost
+from nas.environment import environment
 from nas.quality.prior import prior
 from nas.records import Evaluation, Latency, ProxyScore, Training
-from nas.run_folder import CONFIG, ENV, RunFolder, environment
+from nas.run_folder import CONFIG, ENV, RunFolder
 from nas.store import Store
 from search_spaces import Candidate
 

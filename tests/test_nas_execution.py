@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -68,3 +70,27 @@ def test_a_dead_or_hanging_worker_costs_its_own_task_only(accident: str, reason:
     failed = {key: outcome.error for key, outcome in found.items() if outcome.error}
     assert list(failed) == [TASKS[1].candidate.key]
     assert reason in str(failed[TASKS[1].candidate.key])
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own modules
+def test_a_stranger_is_not_let_into_the_cluster_of_a_search() -> None:
+    """Ray listens on every interface, so that another user's process could reach it."""
+    executor = RayExecutor(evaluate, workers=1, timeout_s=300)
+    try:
+        address = executor.ray.get_runtime_context().gcs_address
+        code = f"import ray; ray.init(address={address!r}); print('let in')"
+        logins = [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}]
+        strangers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code], env={**os.environ, **login}, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True,
+            )
+            for login in logins
+        ]  # fmt: skip
+        said = [stranger.communicate()[0] for stranger in strangers]
+        executor.submit(TASKS[0])
+        assert executor.next_outcome()[1].error is None
+    finally:
+        executor.close()
+    assert said == ["", ""] and all(stranger.returncode for stranger in strangers)
+    assert "RAY_AUTH_TOKEN" not in os.environ

@@ -77,6 +77,7 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
         closing(Store(config.storage or folder.default_storage)) as store,
         lease(store, folder.study, folder.path),
     ):
+        folder.note_environment()
         _search(config, folder, store, listener)
 
 
