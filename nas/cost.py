@@ -29,14 +29,14 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     prompt = workload.images * tokens + workload.prompt_tokens
     context = prompt + workload.new_tokens
     embedding = cost_language.head_params(lm)
-    vision_params = encoder_params(spec, candidate.resolution)
+    vision_params = encoder_params(spec, candidate.resolution, candidate.encoder_depth)
     body = cost_language.body_params(lm, stack)
     return Cost(
         encoder_params=vision_params,
         projector_params=projector_params,
         lm_body_params=body,
         embedding_params=embedding,
-        vision_flops=images * vision_flops(spec, candidate.resolution),
+        vision_flops=images * vision_flops(spec, candidate.resolution, candidate.encoder_depth),
         projector_flops=images * projector_flops,
         prefill_flops=workload.batch * cost_language.stack_flops(lm, stack, prompt, prompt),
         decode_flops=workload.batch * cost_language.stack_flops(lm, stack, 1, context),

@@ -119,7 +119,14 @@ class JobFactory:
 
     def _projector_job(self, block: BlockSpec) -> Job:
         spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
-        parts = build_connector(block.projector, block.compression, block.compression_factor, spec.width, hidden)
+        parts = build_connector(
+            block.projector,
+            block.compression,
+            block.compression_factor,
+            spec.width,
+            hidden,
+            spec.grid_side(block.resolution),
+        )
         module = self.prepare(nn.Sequential(*parts).eval())
         tokens = torch.randn(block.batch, spec.tokens(block.resolution), spec.width)
         return Job(block, lambda: module(tokens), before=lambda: self._refill(tokens))

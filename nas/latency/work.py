@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.cost_connector import connector_cost
+from nas.cost_connector import POOLS_ITSELF, connector_bill
 from nas.cost_language import uniform_stack
 from nas.cost_vision import vision_activation_bytes, vision_flops
 from nas.latency.blocks import BlockSpec
@@ -14,8 +14,6 @@ from search_spaces.catalogue import encoder, language_model
 # Kernels in eager mode, counted by hand: norms, projections, rotary, attention, gated FFN and residuals of one decoder
 # layer; the same of a ViT block; a whole CNN is taken as some 16 inverted bottlenecks of nine kernels each.
 DECODER_KERNELS, VIT_KERNELS, CNN_KERNELS, SHELL_KERNELS, PREPROCESS_KERNELS = 24, 14, 150, 10, 6
-CONNECTOR_KERNELS = {"linear": 1, "mlp": 3, "pixel-shuffle": 4, "ldp-v2": 7}
-COMPRESSION_KERNELS = {"none": 0, "avgpool": 3, "pixel-shuffle": 3}
 PHOTO_BYTES = 640 * 480 * 3
 
 
@@ -91,17 +89,15 @@ def _connector(block: BlockSpec) -> Work:
     spec, hidden = encoder(block.encoder), language_model(block.lm).hidden
     grid = spec.tokens(block.resolution)
     tokens = spec.tokens(block.resolution, block.compression_factor)
-    params, flops = connector_cost(
-        block.projector, block.compression, block.compression_factor, spec, hidden, block.resolution
-    )
-    rows = grid if block.projector == "ldp-v2" else tokens
+    bill = connector_bill(block.projector, block.compression, block.compression_factor, spec.width, hidden, grid, spec)
+    rows = grid if block.projector in POOLS_ITSELF or block.compression == "fastv" else tokens
     arriving = spec.width * (block.compression_factor if block.compression == "pixel-shuffle" else 1)
     written = rows * (arriving + (1 if block.projector == "linear" else 4) * hidden)
     return Work(
-        block.batch * flops,
-        DTYPE_BYTES * params,
+        block.batch * bill.flops,
+        DTYPE_BYTES * bill.params,
         DTYPE_BYTES * block.batch * (grid * spec.width + written),
-        CONNECTOR_KERNELS[block.projector] + COMPRESSION_KERNELS[block.compression],
+        bill.kernels,
         block.batch * rows,
     )
 

@@ -77,10 +77,14 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self.encoder_spec = EncoderSpec(**config.encoder)
         self.language_spec = shaped_spec(LanguageModelSpec(**config.language_model), self.candidate)
         candidate, hidden = self.candidate, self.language_spec.hidden
-        self.vision = VisionEncoder(self.encoder_spec, candidate.resolution)
+        self.vision = VisionEncoder(
+            self.encoder_spec, candidate.resolution, candidate.encoder_depth, candidate.compression,
+            candidate.compression_factor,
+        )  # fmt: skip
         self.compressor, self.projector = build_connector(
-            candidate.projector, candidate.compression, candidate.compression_factor, self.encoder_spec.width, hidden
-        )
+            candidate.projector, candidate.compression, candidate.compression_factor, self.encoder_spec.width, hidden,
+            self.encoder_spec.grid_side(candidate.resolution),
+        )  # fmt: skip
         self.language_model = build_language_model(
             self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nas.model.prune import PRUNERS, LastAttention, importance
 from search_spaces.catalogue import EncoderSpec
 
 
@@ -13,11 +14,15 @@ class VisionEncoder(nn.Module):
     """Tokens of a square image on a grid of side R / stride, in raster order; prefix tokens are dropped.
 
     A convolutional encoder is cut after the feature map that is read, a ViT after block `depth` (0: none is cut), whose
-    output goes through the encoder's own last norm; pooling heads of timm's ViTs are left out.
+    output goes through the encoder's own last norm; pooling heads of timm's ViTs are left out. `pruning` by name and
+    factor hands on N / factor tokens, chosen by the last block's attention.
     """
 
-    def __init__(self, spec: EncoderSpec, resolution: int, depth: int = 0) -> None:
+    def __init__(
+        self, spec: EncoderSpec, resolution: int, depth: int = 0, pruning: str = "none", factor: int = 1
+    ) -> None:
         super().__init__()
+        self.pruner, self.factor = PRUNERS.get(pruning), factor
         self.spec, self.resolution = spec, resolution
         backbone = _timm_backbone(spec, resolution) if spec.timm else _transformers_backbone(spec, resolution, depth)
         if spec.timm and depth:
@@ -32,11 +37,21 @@ class VisionEncoder(nn.Module):
         return longest_list(self.backbone)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R) -> (B, N, D)."""
+        """pixel_values: (B, 3, R, R) -> (B, N, D), or (B, N / factor, D) where tokens are pruned."""
+        if self.pruner is not None:
+            return self._pruned(pixel_values)
         features = self.features(pixel_values)
         if features.ndim == 4:
             return features.flatten(2).transpose(1, 2)
         return features[:, self.spec.prefix_tokens :]
+
+    def _pruned(self, pixel_values: Tensor) -> Tensor:
+        assert self.pruner is not None
+        prefix = self.spec.prefix_tokens
+        with LastAttention() as attention:
+            tokens = self.features(pixel_values)[:, prefix:]
+        scores = importance(attention, prefix, prefix > 0 and self.spec.class_token)
+        return self.pruner(tokens, scores, attention.keys[:, :, prefix:], tokens.shape[1] // self.factor)
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """(B, prefix + N, D), or (B, D, g, g)."""

@@ -116,7 +116,10 @@ class GraphBackend:
 
     def _projector_job(self, block: BlockSpec) -> Job:
         spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
-        parts = build_connector(block.projector, block.compression, block.compression_factor, spec.width, hidden)
+        parts = build_connector(
+            block.projector, block.compression, block.compression_factor, spec.width, hidden,
+            spec.grid_side(block.resolution),
+        )  # fmt: skip
         return self._module_job(block, nn.Sequential(*parts), torch.randn(1, spec.tokens(block.resolution), spec.width))
 
     def _module_job(self, block: BlockSpec, module: nn.Module, example: Tensor) -> Job:
