@@ -16,16 +16,29 @@ DEFAULT_FINALISTS = 3  # of a run that was searched without any
 
 
 def train(
-    source: Annotated[str, typer.Argument(metavar="RUN|CANDIDATE.yaml", help="A run (or latest), or one candidate.")],
-    to: Annotated[Path | None, typer.Option("--out", help="Folder of the trained candidate.")] = None,
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|CANDIDATE.yaml|EXPORT", help="A run (or latest), one candidate, or an export.")
+    ],
+    to: Annotated[Path | None, typer.Option("--out", help="Folder of the trained model.")] = None,
+    data: Annotated[Path | None, typer.Option(help="EXPORT: folder of LLaVA JSON and its images.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps; default: the run's, or the recipe's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a candidate's training; a run has its own.")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
 ) -> None:
-    """Train on easy-vqa and report the accuracy on held-out images."""
-    if Path(source).suffix in {".yaml", ".yml"}:
+    """Train on easy-vqa and report the accuracy on held-out images; or an export by its two-stage recipe on --data."""
+    from nas.errors import ConfigError
+
+    if (Path(source) / "recipe.yaml").is_file():
+        if data is None or to is None:
+            raise ConfigError("training an export needs --data FOLDER (LLaVA JSON and images) and --out FOLDER")
+        _export(Path(source), data, to, steps, seed, json_)
+    elif data is not None:
+        raise ConfigError(
+            f"--data is for an export with its recipe.yaml, but {source} is none; see `nas export --help`"
+        )
+    elif Path(source).suffix in {".yaml", ".yml"}:
         _candidate(Path(source), to, steps, seed, json_)
     else:
         _run(source, steps, json_)
@@ -58,6 +71,30 @@ def _candidate(source: Path, to: Path | None, steps: int | None, seed: int, json
     recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
     found = train_finalist(design, recipe, data.load(), folder, _hear)
     print(json.dumps(asdict(found), indent=2) if json_ else _line(found, folder))
+
+
+def _export(source: Path, data: Path, to: Path, steps: int | None, seed: int, json_: bool) -> None:
+    """Both stages of the export's recipe.yaml; `steps` replaces the steps of each."""
+    import json
+
+    from nas.export import RECIPE_FILE, export_hf, load_export
+    from nas.train import llava
+
+    stages = llava.read_stages(source / RECIPE_FILE)
+    if steps is not None:
+        changed = [stage.model_copy(update={"steps": steps}) for stage in stages.stages]
+        stages = stages.model_copy(update={"stages": changed})
+    conversations = llava.read_conversations(data)
+    model, processor = load_export(source)
+    found = llava.train_stages(model, processor, conversations, stages, seed, _hear)
+    card = {"How it was found": {"export": str(source)}, "Training": {"data": str(data), "seed": seed, **found}}
+    export_hf(model, processor, to, card=card)
+    if json_:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, stage in found.items():
+            print(f"{name}: loss {stage['first_loss']:.3f} -> {stage['last_loss']:.3f} in {stage['steps']} steps")
+        print(f"model in {to}")
 
 
 def _hear(what: str, done: int, of: int, loss: float | None) -> None:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from nas.model import MultimodalLM, Processor
 
 PROBE_QUESTION = "What is in the image?"
+RECIPE_FILE = "recipe.yaml"
+TWO_STAGES = """# How `nas train EXPORT --data FOLDER` trains this model: two stages of Liu et al. 2023, section 3.
+# FOLDER holds images and *.json in the LLaVA form: [{id, image, conversations: [{from: human|gpt, value}]}].
+stages:
+  - {name: alignment, trains: [projector], steps: 100, batch: 8, rate: 1.0e-3, warmup: 0.03}
+  - {name: instruction, trains: [projector, language_model], steps: 200, batch: 8, rate: 2.0e-5, warmup: 0.03}
+"""
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json")
 
 
@@ -28,17 +35,26 @@ def export_hf(model: MultimodalLM, processor: Processor, to: Path, *, card: Mapp
 
     Raises: StorageError where `to` holds files or cannot be written, NasError where the reloaded logits differ.
     """
+    with new_folder(to) as partial:
+        with quiet():
+            model.save_pretrained(partial)
+        processor.save(partial)
+        difference = _reload_difference(model, processor, partial)
+        (partial / "README.md").write_text(_card(model, card, difference), encoding="utf-8")
+        (partial / RECIPE_FILE).write_text(TWO_STAGES, encoding="utf-8")
+    return difference
+
+
+@contextmanager
+def new_folder(to: Path) -> Iterator[Path]:
+    """A folder beside `to` that becomes it when the block ends well. Raises: StorageError."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise StorageError(f"an export goes into a new or empty folder, but {to} is not empty; choose another")
     partial = to.with_name(f".{to.name}.partial")
     try:
         rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        with _quiet():
-            model.save_pretrained(partial)
-        processor.save(partial)
-        difference = _reload_difference(model, processor, partial)
-        (partial / "README.md").write_text(_card(model, card, difference), encoding="utf-8")
+        yield partial
         if to.exists():
             to.rmdir()
         partial.rename(to)
@@ -46,7 +62,6 @@ def export_hf(model: MultimodalLM, processor: Processor, to: Path, *, card: Mapp
         raise StorageError(f"cannot write the export to {to}: {error}; choose another folder") from error
     finally:
         rmtree(partial, ignore_errors=True)
-    return difference
 
 
 def load_export(folder: Path) -> tuple[MultimodalLM, Processor]:
@@ -70,7 +85,7 @@ def load_export(folder: Path) -> tuple[MultimodalLM, Processor]:
     from safetensors import SafetensorError
 
     try:
-        with _quiet():  # weights from safetensors only: other files beside them are pickles
+        with quiet():  # weights from safetensors only: other files beside them are pickles
             model = MultimodalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -128,17 +143,23 @@ def _reload_difference(model: MultimodalLM, processor: Processor, folder: Path) 
     return difference
 
 
-def _probe(model: MultimodalLM, processor: Processor) -> Tensor:
-    """Logits (1, T, vocab) for one fixed image and question."""
+def probe_inputs(processor: Processor) -> tuple[Tensor, Tensor]:
+    """Ids (1, T) and pixels of one fixed image and question."""
     import numpy as np
     import torch
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    pixels = processor.pixels([Image.fromarray(noise)]).to(model.device, model.dtype)
-    ids = torch.tensor([processor.prompt(PROBE_QUESTION)], device=model.device)
+    return torch.tensor([processor.prompt(PROBE_QUESTION)]), processor.pixels([Image.fromarray(noise)])
+
+
+def _probe(model: MultimodalLM, processor: Processor) -> Tensor:
+    """Logits (1, T, vocab) for one fixed image and question."""
+    import torch
+
+    ids, pixels = probe_inputs(processor)
     with torch.inference_mode():
-        logits: Tensor = model(input_ids=ids, pixel_values=pixels).logits
+        logits: Tensor = model(input_ids=ids.to(model.device), pixel_values=pixels.to(model.device, model.dtype)).logits
     return logits.float()
 
 
@@ -194,7 +215,7 @@ def _leaves(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' own progress bars, which would tear a live display."""
     from transformers.utils import logging
 

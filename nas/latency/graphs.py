@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import DynamicCache, PreTrainedModel
 
 OPSET = 20
 
@@ -19,7 +19,7 @@ OPSET = 20
 class _Decoder(nn.Module):
     """The decoder as a function of tensors: embeddings and past keys and values in, logits of the last token out."""
 
-    def __init__(self, model: LlamaForCausalLM) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -38,10 +38,11 @@ class _Decoder(nn.Module):
         return (found.logits, *present)
 
 
-def decoder_graph(model: LlamaForCausalLM) -> onnx.ModelProto:
+def decoder_graph(model: PreTrainedModel) -> onnx.ModelProto:
     """One graph for prefill (P = 0) and decode (T = 1); batch, T and P are free."""
     config: Any = model.config
-    layers, kv_heads, width = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
+    layers, kv_heads = config.num_hidden_layers, config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     tokens, past = 3, 5
     arguments = [
         torch.zeros(2, tokens, config.hidden_size),
@@ -63,6 +64,21 @@ def decoder_graph(model: LlamaForCausalLM) -> onnx.ModelProto:
 def cache_names(state: str, layers: int) -> list[str]:
     """Names of the graph's keys and values, `past` or `present`, in order."""
     return [f"{state}.{kind}.{index}" for index in range(layers) for kind in ("keys", "values")]
+
+
+class _Vision(nn.Module):
+    def __init__(self, vision: nn.Module, compressor: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.vision, self.compressor, self.projector = vision, compressor, projector
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        found: Tensor = self.projector(self.compressor(self.vision(pixel_values)))
+        return found
+
+
+def vision_part(model: Any) -> nn.Module:
+    """Encoder, compression and projector of a MultimodalLM as one module, (B, 3, R, R) -> (B, M, H)."""
+    return _Vision(model.vision, model.compressor, model.projector)
 
 
 def graph(module: nn.Module, example: Tensor, name: str, out: str) -> onnx.ModelProto:

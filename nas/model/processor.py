@@ -65,8 +65,23 @@ class Processor:
         """Text of generated ids, without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
+    @property
+    def chat_template(self) -> str:
+        """Jinja: a user's turn is `start, image tokens, question, end`, an answer ends with the end mark."""
+        marks = (self.start_id, self.image_token_id, self.end_id)
+        start, image, end = (str(self.tokenizer.convert_ids_to_tokens(mark)) for mark in marks)
+        return (
+            f"{{%- for message in messages %}}{{%- if loop.first %}}{{{{ '{start}' }}}}{{%- endif %}}"
+            "{%- set parts = message.content if message.content is not string else "
+            "[{'type': 'text', 'text': message.content}] %}{%- for part in parts %}"
+            f"{{%- if part.type == 'image' %}}{{{{ '{image}' * {self.visual_tokens} }}}}"
+            "{%- else %}{{ ' ' + part.text | trim }}{%- endif %}{%- endfor %}"
+            f"{{{{ '{end}' }}}}{{%- endfor %}}"
+        )
+
     def save(self, folder: Path) -> None:
-        """Tokenizer files and a preprocessor_config.json of the form of transformers' image processors."""
+        """Tokenizer files with chat template, and a preprocessor_config.json as transformers' image processors have."""
+        self.tokenizer.chat_template = self.chat_template
         self.tokenizer.save_pretrained(folder)
         settings: dict[str, Any] = {
             "image_processor_type": "ViTImageProcessor",
