@@ -25,14 +25,18 @@ def started(workers: int) -> Any:
         import ray
 
         if not ray.is_initialized():
-            ray.init(
-                address="local",  # not one that runs on this machine already
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                object_store_memory=200 * 2**20,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}},
-            )
+            try:
+                ray.init(
+                    address="local",  # not one that runs on this machine already
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    object_store_memory=200 * 2**20,
+                    runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}},
+                )
+            except Exception as error:  # Ray raises it bare where its own processes died on the way
+                ray.shutdown()
+                raise RunnerError(f"Ray did not start ({' '.join(str(error).split())[:160]}); try again") from error
     return ray
 
 

@@ -89,7 +89,9 @@ def disturb(place: Path, study: str, asked: argparse.Namespace, most: int, gener
     process = begin(place, study, asked.trials, asked.workers)
     while True:
         if kills < most:
-            moment = time.monotonic() + generator.uniform(1, 14) + (6 if asked.workers > 1 else 0)
+            if asked.victim != "driver":
+                wait_for_a_trial(process, place, study)
+            moment = time.monotonic() + generator.uniform(*((1, 14) if asked.victim == "driver" else (0, 4)))
             while process.poll() is None and time.monotonic() < moment:
                 time.sleep(0.02)
             if process.poll() is None:
@@ -105,6 +107,18 @@ def disturb(place: Path, study: str, asked: argparse.Namespace, most: int, gener
         if process.returncode == 0:
             return kills
         process = begin(place, study, asked.trials, asked.workers)
+
+
+def wait_for_a_trial(process: subprocess.Popen[bytes], place: Path, study: str) -> None:
+    """Ray takes long to start: until this session has finished one trial."""
+    before = count(place, study)
+    while process.poll() is None and count(place, study) == before:
+        time.sleep(0.05)
+
+
+def count(place: Path, study: str) -> int:
+    log = place / f"{study}.log"
+    return log.read_text(encoding="utf-8", errors="replace").count("\ntrial ") if log.is_file() else 0
 
 
 def kill(process: subprocess.Popen[bytes], victim: str, generator: random.Random) -> int:
