@@ -21,13 +21,15 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     """Cost of one request of the workload; exact in parameters."""
     spec, lm, stack = encoder(candidate.encoder), cost_language.shaped(candidate), cost_language.layers(candidate)
     grid_tokens = spec.tokens(candidate.resolution)
-    tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
+    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
     images = workload.images * workload.batch
     projector_params, projector_flops = connector_cost(
         candidate.projector, candidate.compression, candidate.compression_factor, spec, lm.hidden, candidate.resolution
     )
     prompt = workload.images * tokens + workload.prompt_tokens
     context = prompt + workload.new_tokens
+    dropped = workload.images * (tokens - tokens // candidate.compression_factor) if candidate.prune_layer else 0
+    whole, short = stack[: candidate.prune_layer or None], stack[candidate.prune_layer or len(stack) :]
     embedding = cost_language.head_params(lm)
     vision_params = encoder_params(spec, candidate.resolution, candidate.encoder_depth)
     body = cost_language.body_params(lm, stack)
@@ -38,13 +40,22 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
         embedding_params=embedding,
         vision_flops=images * vision_flops(spec, candidate.resolution, candidate.encoder_depth),
         projector_flops=images * projector_flops,
-        prefill_flops=workload.batch * cost_language.stack_flops(lm, stack, prompt, prompt),
-        decode_flops=workload.batch * cost_language.stack_flops(lm, stack, 1, context),
+        prefill_flops=workload.batch
+        * (
+            cost_language.stack_flops(lm, whole, prompt, prompt)
+            + cost_language.layers_flops(short, prompt - dropped, prompt - dropped)
+        ),
+        decode_flops=workload.batch
+        * (cost_language.stack_flops(lm, whole, 1, context) + cost_language.layers_flops(short, 1, context - dropped)),
         grid_tokens=workload.images * grid_tokens,
         visual_tokens=workload.images * tokens,
         weight_bytes=(vision_params + projector_params + embedding) * DTYPE_BYTES
         + cost_language.body_bytes(lm, stack, candidate.lm_weights),
-        kv_bytes=workload.batch * cost_language.cache_bytes(stack, context, candidate.kv_cache),
+        kv_bytes=workload.batch
+        * (
+            cost_language.cache_bytes(whole, context, candidate.kv_cache)
+            + cost_language.cache_bytes(short, context - dropped, candidate.kv_cache)
+        ),
         activation_bytes=max(
             images * vision_activation_bytes(spec, candidate.resolution),
             workload.batch * (prompt * (2 * lm.hidden + 3 * lm.ffn) + lm.vocab) * DTYPE_BYTES,

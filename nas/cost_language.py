@@ -237,7 +237,12 @@ def body_params(lm: LanguageModelSpec, stack: Sequence[Layer]) -> int:
 
 def stack_flops(lm: LanguageModelSpec, stack: Sequence[Layer], tokens: int, context: int) -> int:
     """`tokens` new positions that attend to `context`; the vocabulary is read at the last position only."""
-    return sum(layer.flops(tokens, context) for layer in stack) + 2 * lm.hidden * lm.vocab
+    return layers_flops(stack, tokens, context) + 2 * lm.hidden * lm.vocab
+
+
+def layers_flops(stack: Sequence[Layer], tokens: int, context: int) -> int:
+    """Of decoder layers alone."""
+    return sum(layer.flops(tokens, context) for layer in stack)
 
 
 def cache_bytes(stack: Sequence[Layer], context: int, kv_cache: str = "native") -> int:

@@ -26,10 +26,16 @@ def export_onnx(model: MultimodalLM, processor: Processor, to: Path) -> float:
     is not keys and values, MissingPackageError, NasError where the logits differ.
     """
     candidate, spec = model.candidate, model.language_spec
-    if spec.architecture not in FORMS or candidate.lm_weights != "native" or candidate.kv_cache != "native":
+    if (
+        spec.architecture not in FORMS
+        or candidate.lm_weights != "native"
+        or candidate.kv_cache != "native"
+        or candidate.prune_layer
+    ):
         raise ConfigError(
-            f"--format onnx: the language model must be of the form {', '.join(FORMS)} with native weights and cache, "
-            f"but got {spec.architecture}, {candidate.lm_weights}, {candidate.kv_cache}; use --format hf"
+            f"--format onnx: the language model must be of the form {', '.join(FORMS)}, native weights and cache, "
+            f"no fastv, but got {spec.architecture}, {candidate.lm_weights}, {candidate.kv_cache}, "
+            f"prune_layer {candidate.prune_layer}; use --format hf"
         )
     try:
         import onnx

@@ -73,6 +73,11 @@ class Candidate(BaseModel):
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
+    @property
+    def entering_factor(self) -> int:
+        """By what visual tokens are fewer when they enter the language model; fastv drops them inside it."""
+        return 1 if self.compression == "fastv" else self.compression_factor
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, all fields, in declaration order."""
         return self.model_dump()

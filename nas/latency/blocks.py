@@ -169,7 +169,7 @@ def decoder_parts(phase: str, runtime: str) -> tuple[DecoderPart, ...]:
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:
     """(prompt length, mean context of a decode step) of one request."""
-    tokens = encoder(candidate.encoder).tokens(candidate.resolution, candidate.compression_factor)
+    tokens = encoder(candidate.encoder).tokens(candidate.resolution, candidate.entering_factor)
     prompt = workload.images * tokens + workload.prompt_tokens
     return prompt, prompt + max(1, workload.new_tokens // 2)
 

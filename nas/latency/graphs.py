@@ -67,18 +67,18 @@ def cache_names(state: str, layers: int) -> list[str]:
 
 
 class _Vision(nn.Module):
-    def __init__(self, vision: nn.Module, compressor: nn.Module, projector: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.vision, self.compressor, self.projector = vision, compressor, projector
+        self.model = model
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        found: Tensor = self.projector(self.compressor(self.vision(pixel_values)))
+        found: Tensor = self.model.encode_images(pixel_values)
         return found
 
 
 def vision_part(model: Any) -> nn.Module:
     """Encoder, compression and projector of a MultimodalLM as one module, (B, 3, R, R) -> (B, M, H)."""
-    return _Vision(model.vision, model.compressor, model.projector)
+    return _Vision(model)
 
 
 def graph(module: nn.Module, example: Tensor, name: str, out: str) -> onnx.ModelProto:

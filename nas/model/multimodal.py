@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from nas.model.fastv import FastV
 from nas.model.language import build_language_model, cache_argument, candidate_layers, language_config
 from nas.model.load import LoadReport
 from nas.model.narrow_cache import StateCache, narrow_cache
@@ -23,7 +24,7 @@ from nas.model.project import build_connector
 from nas.model.quantised import quantise
 from nas.model.vision import VisionEncoder
 from search_spaces.candidate import Candidate
-from search_spaces.catalogue import EncoderSpec, LanguageModelSpec
+from search_spaces.catalogue import EncoderSpec, LanguageModelSpec, LayerKind, SpaceError
 
 
 class MultimodalConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
@@ -56,6 +57,15 @@ class MultimodalConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
 def shaped_spec(published: LanguageModelSpec, candidate: Candidate) -> LanguageModelSpec:
     """With the candidate's FFN, heads and experts; still at full depth."""
     return published.resized(candidate.lm_ffn, candidate.lm_heads, candidate.lm_experts)
+
+
+def _fastv(decoder: PreTrainedModel, candidate: Candidate, kinds: set[LayerKind]) -> FastV | None:
+    """Raises: SpaceError where some layer does not attend to everything."""
+    if not candidate.prune_layer:
+        return None
+    if kinds != {"full_attention"}:
+        raise SpaceError(f"fastv needs full attention in every decoder layer, but {candidate.lm} has {sorted(kinds)}")
+    return FastV(decoder, candidate.prune_layer, candidate.compression_factor)
 
 
 class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
@@ -93,6 +103,7 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self._cache_name = cache_argument(self.language_model)
         if quantised:
             quantise(self.language_model, candidate.lm_weights)
+        self.fastv = _fastv(self.language_model, candidate, kinds)
         self._tied_weights_keys = {
             f"language_model.{name}": f"language_model.{source}"
             for name, source in (self.language_model._tied_weights_keys or {}).items()
@@ -102,7 +113,7 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     @property
     def visual_tokens(self) -> int:
         """M, the visual tokens of one image that enter the language model."""
-        return self.encoder_spec.tokens(self.candidate.resolution, self.candidate.compression_factor)
+        return self.encoder_spec.tokens(self.candidate.resolution, self.candidate.entering_factor)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Every part has initialised itself on construction."""
@@ -177,7 +188,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         past_key_values: Any = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """`vision_features` (B, N, D) are cached tokens of the encoder and take the place of `pixel_values`."""
+        """`vision_features` (B, N, D) are cached tokens of the encoder and take the place of `pixel_values`.
+
+        With fastv, logits are those of the positions that are kept; training and `labels` see every token.
+        """
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("forward needs input_ids or inputs_embeds")
@@ -187,6 +201,9 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             elif pixel_values is not None:
                 visual = self.encode_images(pixel_values)
             inputs_embeds = self.embed(input_ids, visual)
+            if self.fastv is not None:
+                dropping = visual is not None and labels is None and not self.training
+                self.fastv.mark(input_ids == self.language_spec.image_token_id if dropping else None)
         return self._decode(inputs_embeds, attention_mask, labels, {"past_key_values": past_key_values, **kwargs})
 
     def _decode(

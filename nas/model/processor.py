@@ -40,7 +40,7 @@ class Processor:
     def of(cls, candidate: Candidate) -> Processor:
         """The processor of a candidate of the catalogue."""
         spec, language = encoder(candidate.encoder), language_model(candidate.lm)
-        tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
+        tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
         tokenizer = pretrained.tokenizer(language.tokenizer)
         return cls(candidate.resolution, list(spec.mean), list(spec.std), language.image_token_id, tokens, tokenizer)
 
@@ -96,7 +96,7 @@ class Processor:
         """The processor of an export."""
         from transformers import PreTrainedTokenizerFast
 
-        tokens = spec.tokens(candidate.resolution, candidate.compression_factor)
+        tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return cls(candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer)
 
