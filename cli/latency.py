@@ -47,9 +47,9 @@ def latency(
     profile, asked = hardware_profiles.load(device), nas.workload.load(workload)
     beside: dict[str, Any] = {}
     if how is How.estimated:
-        from nas.latency.estimate import estimate, known_calibration
+        from nas.latency.estimate import Setting, estimate, known_calibration
 
-        found = estimate(design, asked, profile, known_calibration(profile.id))
+        found = estimate(design, asked, profile, known_calibration(profile.id), Setting(runtime, dtype))
     else:
         from nas.latency import one
         from nas.latency.runners import runner_for

@@ -57,4 +57,23 @@ def test_spread_points_are_different_and_reach_the_ends() -> None:
     features, _ = device(200, 0.0, 1)
     chosen = spread(features[:, 1:], 20)
     assert len(set(chosen)) == 20
-    assert features[chosen, 1].max() > 50 and features[chosen, 1].min() < 0.3
+    size = np.log(features[:, 1:]).sum(axis=1)
+    assert {int(size.argmin()), int(size.argmax())} <= set(chosen)
+
+
+def test_spread_points_stand_for_the_many_and_not_for_the_odd() -> None:
+    """Of 190 like points and 10 odd ones far off, most of those chosen are like the many."""
+    generator = np.random.default_rng(0)
+    odd = 10 ** np.c_[generator.uniform(3, 4, 10), generator.uniform(-3, -2, 10)]
+    points = np.r_[10 ** generator.uniform(0, 1, (190, 2)), odd]
+    assert sum(index < 190 for index in spread(points, 20)) >= 12
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_few_points_are_all_chosen_once(count: int) -> None:
+    chosen = spread(10 ** np.random.default_rng(2).uniform(0, 1, (5, 2)), count)
+    assert len(chosen) == len(set(chosen)) == count
+
+
+def test_equal_points_are_no_trouble() -> None:
+    assert sorted(spread(np.ones((6, 2)), 6)) == [0, 1, 2, 3, 4, 5]

@@ -16,7 +16,7 @@ from cli.main import build_app
 from hardware_profiles import HardwareProfile, ProfileError
 from nas.latency.blocks import needed
 from nas.latency.calibrated import fit
-from nas.latency.estimate import estimate
+from nas.latency.estimate import Setting, estimate
 from nas.latency.work import FEATURES, features
 
 WORKLOAD = nas.workload.load("vqa-short")
@@ -49,20 +49,45 @@ def test_a_deeper_language_model_is_never_faster() -> None:
     assert totals == sorted(totals) and totals[0] < totals[-1]
 
 
-def test_decode_of_a_deep_model_is_bound_by_the_bandwidth() -> None:
-    """Weights of 30 layers and the vocabulary, 538 MB, over 36 % of 17.07 GB/s: 87.5 ms, plus 7.3 ms of kernels."""
-    base = POCKET.baseline_candidate.model_copy(update={"lm_depth": 30})
-    found = estimate(base, WORKLOAD, hardware_profiles.load("raspberry-pi-5-8gb"))
-    assert found.tpot_ms == pytest.approx(538.1e6 / (0.36 * 17.07e9) * 1e3 + 7.3, rel=0.05)
-
-
-def test_a_profiles_own_efficiency_wins_over_its_class() -> None:
+def pi_with(**estimator: dict[str, float]) -> HardwareProfile:
     fields = hardware_profiles.load("raspberry-pi-5-8gb").model_dump(mode="json", by_alias=True)
-    fields["estimator"] = {"eta_memory": {"low": 0.7, "mid": 0.72, "high": 0.75}}
-    own = HardwareProfile.model_validate(fields)
-    slow = estimate(POCKET.baseline_candidate, WORKLOAD, hardware_profiles.load("raspberry-pi-5-8gb"))
-    fast = estimate(POCKET.baseline_candidate, WORKLOAD, own)
-    assert fast.tpot_ms < 0.6 * slow.tpot_ms
+    return HardwareProfile.model_validate({**fields, "estimator": estimator})
+
+
+def test_a_profiles_own_efficiency_is_taken_at_its_word() -> None:
+    """Weights of 30 layers and the vocabulary, 538 MB, over 36 % of 17.07 GB/s: 87.5 ms, plus 730 launches of 7 us."""
+    base = POCKET.baseline_candidate.model_copy(update={"lm_depth": 30})
+    found = estimate(base, WORKLOAD, pi_with(eta_memory={"low": 0.3, "mid": 0.36, "high": 0.4}))
+    assert found.tpot_ms == pytest.approx(538.1e6 / (0.36 * 17.07e9) * 1e3 + 730 * 7e-3, rel=0.02)
+
+
+def test_an_own_efficiency_known_closely_narrows_the_interval() -> None:
+    shares = {"low": 0.3, "mid": 0.36, "high": 0.4}
+    own = estimate(POCKET.baseline_candidate, WORKLOAD, pi_with(eta_memory=shares, eta_compute=shares))
+    found = estimate(POCKET.baseline_candidate, WORKLOAD, pi_with())
+    assert own.high_ms / own.low_ms < 0.6 * found.high_ms / found.low_ms
+
+
+def test_decode_of_a_deep_model_is_bound_by_the_bandwidth() -> None:
+    base = POCKET.baseline_candidate.model_copy(update={"lm_depth": 30})
+    found = estimate(base, WORKLOAD, pi_with())
+    assert 0.25 < 538.1e6 / 17.07e9 * 1e3 / found.tpot_ms < 1  # share of the bandwidth
+
+
+def test_a_smaller_dtype_moves_fewer_bytes() -> None:
+    base = POCKET.baseline_candidate
+    whole = estimate(base, WORKLOAD, pi_with(), setting=Setting("onnxruntime", "fp32"))
+    small = estimate(base, WORKLOAD, pi_with(), setting=Setting("onnxruntime", "int8"))
+    assert 0.2 < small.tpot_ms / whole.tpot_ms < 0.6
+
+
+def test_an_eager_runtime_pays_for_starting_its_kernels() -> None:
+    """On a fast device a small model's eager step is mostly launches; a compiled one has none counted."""
+    device = hardware_profiles.load("rtx-4090")
+    eager = estimate(POCKET.baseline_candidate, WORKLOAD, device, setting=Setting("torch-eager"))
+    compiled = estimate(POCKET.baseline_candidate, WORKLOAD, device, setting=Setting("torch-compile"))
+    assert eager.tpot_ms > 1.5 * compiled.tpot_ms
+    assert eager.extrapolated  # phases of well below what was published
 
 
 def test_a_calibrated_estimate_says_so_and_flags_what_it_has_not_seen() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.latency.spread import farthest
+from nas.latency.spread import representative
 
 Matrix = NDArray[np.float64]
 COVERAGE = 0.8
@@ -106,8 +106,8 @@ def left_out(features: Matrix, times_ms: Matrix) -> Matrix:
 
 
 def spread(features: ArrayLike, count: int) -> list[int]:
-    """Indices of `count` points far apart in the logarithm of their features, the largest first."""
-    return farthest(np.log(np.asarray(features, dtype=float) + 1e-12), count)
+    """Indices of `count` points that stand for all in the logarithm of their features, the ends among them."""
+    return representative(np.log(np.asarray(features, dtype=float) + 1e-12), count)
 
 
 def _interval(ratios: Matrix) -> tuple[float, float]:

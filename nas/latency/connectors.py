@@ -12,7 +12,8 @@ from dataclasses import asdict
 import numpy as np
 
 from nas.latency.blocks import BlockSpec, BlockTiming
-from nas.latency.calibrated import LEAST_POINTS, Matrix, left_out, solve, spread
+from nas.latency.calibrated import LEAST_POINTS, Matrix, left_out, solve
+from nas.latency.spread import farthest
 from nas.latency.work import block_work
 
 MOST_MEASURED = 20
@@ -20,7 +21,9 @@ MOST_MEASURED = 20
 
 def sample(blocks: Sequence[BlockSpec], most: int = MOST_MEASURED) -> list[BlockSpec]:
     """At most `most` of the connectors, far apart in what they compute and move; all where there are few."""
-    return list(blocks) if len(blocks) <= most else [blocks[index] for index in spread(_features(blocks), most)]
+    if len(blocks) <= most:
+        return list(blocks)
+    return [blocks[index] for index in farthest(np.log(_features(blocks) + 1e-12), most)]
 
 
 def complete(blocks: Sequence[BlockSpec], timings: Mapping[str, BlockTiming]) -> dict[str, BlockTiming]:

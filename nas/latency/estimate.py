@@ -1,38 +1,67 @@
 """Latency on a device that is not at hand: an interval with a middle, never a measurement.
 
 `estimated:calibrated` where `nas devices calibrate --points` has measured some blocks on the device, else
-`estimated:datasheet` by the roofline. No torch.
+`estimated:datasheet`: the roofline of the whole phase over the share that published runs of such devices reach
+(`nas.latency.shares`). No torch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from hardware_profiles import HardwareProfile
 from nas.cache_folder import cache_folder
 from nas.latency.blocks import BlockSpec, lengths, preprocess_block, projector_block, vision_block
 from nas.latency.calibrated import CalibratedModel, Prediction
-from nas.latency.roofline import EAGER, Reached, Span, rates, reached, span_ms
+from nas.latency.roofline import datasheet, own_share
+from nas.latency.shares import LEAST_MS, NORMAL_80, Estimate, PhaseName, PhaseWork, RuntimeFamily, roofline_ms, shipped
 from nas.latency.work import Work, block_work, features
 from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
+from search_spaces.catalogue import encoder
 
-# Decoding a photo of 640 x 480 and shrinking it happens on a CPU that no profile describes; assumed.
-PREPROCESS_MS = Span(20.0, 5.0, 1.0)
+# Decoding a photo of 640 x 480 and shrinking it happens on a CPU that no profile describes: 1.2 to 20 ms, assumed.
+PREPROCESS = Estimate(5.0, 1.1)
+# Starting one kernel of an eager framework: 2.5 to 20 microseconds, assumed. Published runs of such frameworks are of
+# models so large that it does not show.
+LAUNCH = Estimate(7e-3, 0.8)
+RUNTIME_FAMILIES: dict[str, RuntimeFamily] = {
+    "torch-eager": "eager", "torch-compile": "compiled", "onnxruntime": "compiled", "openvino": "compiled",
+}  # fmt: skip
+WEIGHT_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8}
+PARTS: dict[str, PhaseName] = {
+    "vision_ms": "vision", "projector_ms": "vision", "prefill_ms": "prefill", "tpot_ms": "decode",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a device runs the model with."""
+
+    runtime: str = "torch-eager"
+    dtype: str = "fp32"
 
 
 def estimate(
-    candidate: Candidate, workload: Workload, profile: HardwareProfile, model: CalibratedModel | None = None
+    candidate: Candidate,
+    workload: Workload,
+    profile: HardwareProfile,
+    model: CalibratedModel | None = None,
+    setting: Setting | None = None,
 ) -> Latency:
     """By `model`, which `known_calibration` gives where there is one, else by the datasheet.
 
-    Raises: ProfileError when the profile lacks the fp32 peak or the bandwidth.
+    Raises: ProfileError when the profile lacks the peak of the dtype or the bandwidth.
     """
     if model is not None:
         return _calibrated(candidate, workload, model)
-    return _datasheet(candidate, workload, profile)
+    return _datasheet(candidate, workload, profile, setting or Setting())
 
 
 def calibration_file(device: str) -> Path:
@@ -82,34 +111,47 @@ def _calibrated(candidate: Candidate, workload: Workload, model: CalibratedModel
     )  # fmt: skip
 
 
-def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfile) -> Latency:
-    rate, shares = rates(profile), reached(profile)
-    eager = Reached(
-        Span(EAGER * shares.compute.worst, shares.compute.middle, shares.compute.best),
-        Span(EAGER * shares.memory.worst, shares.memory.middle, shares.memory.best),
-    )
-    photos = workload.images * workload.batch
-    spans = {
-        "preprocess_ms": Span(photos * PREPROCESS_MS.worst, photos * PREPROCESS_MS.middle, photos * PREPROCESS_MS.best)
-    }
-    for name, blocks in _blocks(candidate, workload).items():
-        if name == "preprocess_ms":
-            continue
-        found = [_span(block_work(block), count, rate, eager) for count, block in blocks]
-        spans[name] = Span(
-            sum(span.worst for span in found), sum(span.middle for span in found), sum(span.best for span in found)
-        )
+def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfile, setting: Setting) -> Latency:
+    sheet = datasheet(profile, setting.dtype)
+    blocks = _blocks(candidate, workload)
+    sums = {part: _sum(blocks[part]) for part in PARTS}
+    works = [_phase_work(sums[part], phase, candidate, setting) for part, phase in PARTS.items()]
+    found, covariance = shipped().estimate(works, sheet)
+    found, covariance = own_share(profile, works, sheet, found, covariance)
+    eager = RUNTIME_FAMILIES.get(setting.runtime) == "eager"
+    launches = np.array([LAUNCH.middle_ms * work.kernels if eager else 0.0 for work in sums.values()])
+    busy = np.array([each.middle_ms for each in found])
+    parts = dict(zip(PARTS, (busy + launches).tolist(), strict=True))
+    parts["preprocess_ms"] = workload.images * workload.batch * PREPROCESS.middle_ms
+    often = np.array([1.0, 1.0, 1.0, workload.new_tokens - 1])
+    total = request_ms(parts, workload.new_tokens)
+    # The logarithm of a sum, to first order: its terms weighted with their share of the whole.
+    weights = often * busy / total
+    variance = float(weights @ covariance @ weights)
+    variance += (float(often @ launches) / total * LAUNCH.log_sd) ** 2
+    variance += (parts["preprocess_ms"] / total * PREPROCESS.log_sd) ** 2
+    factor = math.exp(NORMAL_80 * math.sqrt(variance))
     return Latency(
-        **{name: span.middle for name, span in spans.items()},
-        new_tokens=workload.new_tokens,
-        label="estimated:datasheet",
-        low_ms=request_ms({name: span.best for name, span in spans.items()}, workload.new_tokens),
-        high_ms=request_ms({name: span.worst for name, span in spans.items()}, workload.new_tokens),
-        extrapolated=False,
-    )
+        **parts, new_tokens=workload.new_tokens, label="estimated:datasheet",
+        low_ms=total / factor, high_ms=total * factor,
+        extrapolated=any(roofline_ms(work, sheet) < LEAST_MS for work in works),
+    )  # fmt: skip
 
 
-def _span(work: Work, count: float, rate: tuple[float, float], shares: Reached) -> Span:
-    moved = work.weight_bytes + work.activation_bytes
-    one = span_ms(work.flops, moved, work.rows, rate, shares, work.kernels)
-    return Span(count * one.worst, count * one.middle, count * one.best)
+def _sum(blocks: list[tuple[float, BlockSpec]]) -> Work:
+    """A phase as one piece of work, as published rows give it."""
+    count, block = blocks[0]
+    total = block_work(block).times(count)
+    for count, block in blocks[1:]:
+        total = total + block_work(block).times(count)
+    return total
+
+
+def _phase_work(work: Work, phase: PhaseName, candidate: Candidate, setting: Setting) -> PhaseWork:
+    """At the dtype's size: `block_work` counts bytes at float32."""
+    bits = WEIGHT_BITS[setting.dtype]
+    activation_bits = 32 if bits == 8 else bits  # int8 weights are multiplied with activations quantised on the way
+    return PhaseWork(
+        phase, work.flops, work.weight_bytes * bits / 32, work.activation_bytes * activation_bits / 32, work.rows, bits,
+        RUNTIME_FAMILIES.get(setting.runtime, ""), phase == "vision" and encoder(candidate.encoder).family == "cnn",
+    )  # fmt: skip

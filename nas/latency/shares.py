@@ -98,6 +98,12 @@ def roofline_ms(work: PhaseWork, sheet: Datasheet) -> float:
     return 1e3 * max(_terms_s(work, sheet))
 
 
+def is_memory_bound(work: PhaseWork, sheet: Datasheet) -> bool:
+    """Whether moving takes longer than computing."""
+    compute_s, memory_s = _terms_s(work, sheet)
+    return memory_s > compute_s
+
+
 def _terms_s(work: PhaseWork, sheet: Datasheet) -> tuple[float, float]:
     moved = work.weight_bytes + work.activation_bytes
     return work.flops / (work.threads_share * sheet.peak_flops_per_s), moved / sheet.bandwidth_bytes_per_s
@@ -106,14 +112,14 @@ def _terms_s(work: PhaseWork, sheet: Datasheet) -> tuple[float, float]:
 def effects(work: PhaseWork, sheet: Datasheet) -> dict[str, float]:
     """The row x of one phase by name; `family` tells which prior an effect has.
 
-    Slopes: bits (low-bit weights are unpacked), overlap (computing and moving of equal length never hide each other
-    fully), small (kernels take a microsecond to start however little they do), tokens (short prefills do not fill the
+    Slopes: bits (weights below 16 bits are unpacked), overlap (computing and moving of equal length do not hide each
+    other fully), small (kernels take time to start however little they do), tokens (short prefills do not fill the
     matrix units), convolves (depthwise convolutions do not either).
     """
     phase, unit = work.phase, sheet.unit
     compute_s, memory_s = _terms_s(work, sheet)
     slopes = {
-        "bits": math.log2(16 / work.weight_bits),
+        "bits": math.log2(16 / min(16.0, work.weight_bits)),
         "overlap": min(compute_s, memory_s) / max(compute_s, memory_s),
         "small": math.log1p(SMALL_MS / max(LEAST_MS, roofline_ms(work, sheet))),
     }

@@ -21,7 +21,7 @@ from nas.latency.backends import check
 from nas.latency.blocks import BlockSpec, BlockTiming, needed
 from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
-from nas.latency.estimate import estimate, known_calibration
+from nas.latency.estimate import Setting, estimate, known_calibration
 from nas.latency.runners import runner_for
 from nas.quality.prior import prior
 from nas.records import Latency, Quality
@@ -63,9 +63,14 @@ class Problem:
         return {
             device: compose(candidate, self.workload, self.timings[device], self.config.runtime)
             if device in self.timings
-            else estimate(candidate, self.workload, profile, self.calibrations[device])
+            else estimate(candidate, self.workload, profile, self.calibrations[device], self.setting)
             for device, profile in self.profiles.items()
         }
+
+    @property
+    def setting(self) -> Setting:
+        """What estimated devices are taken to run with."""
+        return Setting(self.config.runtime, self.config.dtype)
 
     @cached_property
     def calibrations(self) -> dict[str, CalibratedModel | None]:
@@ -168,7 +173,7 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
         if not is_measurable(profile):  # a device without its figures is refused at once
-            estimate(space.baseline_candidate, workload, profile, known_calibration(profile.id))
+            estimate(space.baseline_candidate, workload, profile, None, Setting(config.runtime, config.dtype))
         elif devices is None:
             runner_for(profile)
     parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]
