@@ -21,7 +21,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 SHARES_FILE = Path(__file__).with_name("shares.json")
 Matrix = NDArray[np.float64]
@@ -229,6 +228,8 @@ class Shares:
 
 def _t_width(freedom: float) -> float:
     """How much wider than a normal's the 80 % interval of a t distribution is."""
+    from scipy.special import stdtrit
+
     return float(stdtrit(freedom, 0.9)) / NORMAL_80
 
 
