@@ -152,4 +152,4 @@ def test_intervals_are_of_eighty_percent() -> None:
 def test_the_shipped_model_knows_all_three_phases_and_names_its_source() -> None:
     assert {"vision", "prefill", "decode"} <= set(shipped().spreads)
     assert len(shipped().devices) > 30
-    assert "published rows" in shipped().source
+    assert "bench/latency/estimates" in shipped().source

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import yaml
 
+import nas.workload
+import search_spaces
+from nas.latency.estimate import PARTS, Setting, phase_works
 from nas.latency.shares import Datasheet, PhaseWork
 
 HERE = Path(__file__).parent
@@ -152,3 +155,27 @@ def _milliseconds(fields: dict[str, str], work: PhaseWork) -> float:
     batch = float(fields["batch"] or 1)
     units = batch if work.phase in ("vision", "decode") else work.tokens
     return 1e3 * units / value
+
+
+def measured_here() -> list[Row]:
+    """Phases of the whole requests in measured_here.yaml; the vision part holds the small projector too."""
+    known = yaml.safe_load((HERE / "measured_here.yaml").read_text(encoding="utf-8"))
+    candidate = search_spaces.load("pocket").baseline_candidate.model_copy(update=known["candidate"])
+    sheet = Datasheet(known["kind"], 1e12 * known["fp32_tflops"]["value"], 1e9 * known["gbps"]["value"])
+    found = []
+    for request in known["requests"]:
+        works = phase_works(candidate, nas.workload.load("vqa-short"), Setting(request["runtime"], request["dtype"]))
+        for part in PARTS.keys() - {"projector_ms"}:
+            found.append(
+                Row(
+                    known["device"],
+                    known["device"],
+                    known["kind"],
+                    str(candidate),
+                    request["runtime"],
+                    works[part],
+                    sheet,
+                    request[part],
+                )
+            )
+    return found
