@@ -173,7 +173,8 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
         if not is_measurable(profile):  # a device without its figures is refused at once
-            estimate(space.baseline_candidate, workload, profile, None, Setting(config.runtime, config.dtype))
+            setting = Setting(config.runtime, config.dtype)
+            estimate(space.baseline_candidate, workload, profile, known_calibration(profile.id), setting)
         elif devices is None:
             runner_for(profile)
     parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]
