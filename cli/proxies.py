@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.console import out, talk
+from cli.validate import validate_table
 
 app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -75,57 +76,4 @@ def score_candidate(
     out().print(table)
 
 
-@app.command("validate")
-def validate_table(
-    table: Annotated[Path, typer.Argument(help="CSV, or JSON lines, of trained models: one row a model.")],
-    truth: Annotated[str, typer.Option(help="Column of the trained result; a dot goes into nested fields.")] = "truth",
-    params: Annotated[str, typer.Option(help="Column of the parameter count, the baseline.")] = "params",
-    lower_is_better: Annotated[bool, typer.Option(help="The truth is a loss or perplexity.")] = False,
-    latency: Annotated[
-        str | None, typer.Option(help="Column of a measured latency: compares at equal latency.")
-    ] = None,
-    depth: Annotated[
-        str | None, typer.Option(help="Column of the depth; with --width, their products join in.")
-    ] = None,
-    width: Annotated[str | None, typer.Option(help="Column of the width.")] = None,
-    design: Annotated[
-        str | None, typer.Option(help="Column that names the design: repeated ones give the noise ceiling.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Rank every numeric column against the truth: overall, at equal cost (within 10 %), and at the top."""
-    from rich.table import Table
-
-    from nas.quality.evidence import compare, noise_ceiling, read_table
-
-    read = read_table(table)
-    rows = compare(
-        read, truth=truth, params=params, lower_is_better=lower_is_better, latency=latency, depth=depth, width=width
-    )
-    ceiling = noise_ceiling(read, truth=truth, design=design) if design else None
-    if as_json:
-        document = {"noise_ceiling": ceiling and ceiling.to_dict(), "scores": [row.to_dict() for row in rows]}
-        print(json.dumps(document, indent=2))
-        return
-    shown = Table("score", "n", "tau", "90 %", "rho", "tau at equal params", "pairs")
-    if latency:
-        shown.add_column("tau at equal latency")
-        shown.add_column("pairs")
-    shown.add_column("top 10 % shared")
-    for row in rows:
-        figures = [str(row.n), _figure(row.tau), _interval(row.tau_low, row.tau_high), _figure(row.rho)]
-        figures += [_figure(row.tau_equal_params), str(row.pairs_equal_params)]
-        figures += [_figure(row.tau_equal_latency), str(row.pairs_equal_latency)] if latency else []
-        shown.add_row(f"{row.name} (baseline)" if row.name == params else row.name, *figures, f"{row.top_overlap:.0%}")
-    out().print(shown)
-    if ceiling:
-        text = f"noise ceiling, {ceiling.designs} designs trained twice: rho {ceiling.rho:+.3f}, tau {ceiling.tau:+.3f}"
-        out().print(text, highlight=False)
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3f}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+app.command("validate")(validate_table)

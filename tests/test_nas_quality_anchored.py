@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from nas.quality.anchored import Anchored
+from nas.quality.gaussian import CENTRE, GaussianProcess, informative
 from nas.quality.published import features as published_features
 from nas.quality.published import score
-from nas.quality.structure import Structure, rank_budget, spread
+from nas.quality.structure import Structure, rank_budget
 from search_spaces import Candidate, load
 from search_spaces.catalogue import language_model
 
@@ -32,7 +33,7 @@ def test_rank_budget_of_a_square_layer_by_hand() -> None:
 
 
 def test_anchors_cover_every_encoder() -> None:
-    chosen = [SPACE[i] for i in spread(Structure(SPACE).features(SPACE), 12)]
+    chosen = [SPACE[i] for i in informative(Structure(SPACE).features(SPACE), 12)]
     assert {one.encoder for one in chosen} == {one.encoder for one in SPACE}
     assert len({one.key for one in chosen}) == 12
 
@@ -40,14 +41,14 @@ def test_anchors_cover_every_encoder() -> None:
 def test_a_dozen_anchors_rank_trained_models_better_than_their_parameters() -> None:
     rows = trained()
     structure = Structure(SPACE)
-    chosen = [rows[i] for i in spread(structure.features([one for one, _ in rows]), 12)]
+    chosen = [rows[i] for i in informative(structure.features([one for one, _ in rows]), 12)]
     model = Anchored(SPACE, [one for one, _ in chosen], [accuracy for _, accuracy in chosen])
     held = [row for row in rows if row not in chosen]
     guesses = model.predict([one for one, _ in held])
     truth = [accuracy for _, accuracy in held]
     rho = spearmanr([guess.value for guess in guesses], truth)[0]
     sizes = spearmanr([rank_budget(one) for one, _ in held], truth)[0]
-    assert rho > 0.6 and rho > sizes + 0.2
+    assert rho > 0.8 and rho > sizes + 0.3
     inside = np.mean([guess.low <= real <= guess.high for guess, real in zip(guesses, truth, strict=True)])
     assert 0.6 < inside < 0.98
 
@@ -63,19 +64,55 @@ def test_prediction_is_of_the_candidate_alone_and_labelled() -> None:
 
 
 def test_posterior_equals_the_normal_equations() -> None:
-    """Mean and variance against conditioning the joint normal by hand (numpy, no inverse of ours)."""
+    """Mean and variance against conditioning the joint normals by hand, mixed by their shares."""
     chosen = trained()[:8]
-    model = Anchored(SPACE, [one for one, _ in chosen], [accuracy for _, accuracy in chosen])
-    target = SPACE[17]
-    points = model.structure.features([*(one for one, _ in chosen), target])
-    joint = model.kernel.between(points, points) + model.kernel.noise * np.eye(9)
-    solved = np.linalg.solve(joint[:8, :8], joint[:8, 8])
-    mean = model.mean + model.scale * float(solved @ model.targets)
-    deviation = model.scale * float(np.sqrt(joint[8, 8] - solved @ joint[:8, 8]))
-    (guess,) = model.predict([target])
-    assert guess.value == pytest.approx(min(1, max(0, mean)), abs=1e-9)
-    if guess.low > 0 and guess.high < 1:
-        assert guess.high - guess.low == pytest.approx(2 * 1.2816 * model.widening * deviation, rel=1e-6)
+    features = Structure(SPACE).features([*(one for one, _ in chosen), SPACE[17]])
+    process = GaussianProcess(features[:8], [accuracy for _, accuracy in chosen])
+    assert process.shares.sum() == pytest.approx(1)
+    means, seconds = [], []
+    for kernel in process.kernels:
+        joint = kernel.between(features, features) + kernel.noise * np.eye(9)
+        solved = np.linalg.solve(joint[:8, :8], joint[:8, 8])
+        means.append(float(solved @ process.targets))
+        seconds.append(float(joint[8, 8] - solved @ joint[:8, 8]) + means[-1] ** 2)
+    mean, second = process.shares @ means, process.shares @ seconds
+    guess, deviation = process.predict(features[8:])
+    assert guess[0] == pytest.approx(process.mean + process.scale * mean, abs=1e-9)
+    assert deviation[0] == pytest.approx(process.widening * process.scale * np.sqrt(second - mean**2), rel=1e-6)
+
+
+def test_informative_anchor_lowers_the_others_variance_most() -> None:
+    """The first choice against trying every row."""
+    features = np.random.default_rng(0).normal(size=(30, 3))
+    prior = CENTRE.between(features, features)
+    left = [
+        float(np.trace(prior) - (prior[:, i] ** 2).sum() / (prior[i, i] + CENTRE.noise)) for i in range(len(features))
+    ]
+    assert informative(features, 1) == [int(np.argmin(left))]
+
+
+def test_proxy_is_admitted_where_it_says_what_structure_does_not() -> None:
+    rows = trained()[:24]
+    generator = np.random.default_rng(3)
+    truth = list(np.tanh(generator.normal(size=24)) / 2 + 0.5)  # nothing to do with the structure
+    proxies = [{"telling": value, "noise": float(n)} for value, n in zip(truth, generator.normal(size=24), strict=True)]
+    model = Anchored(SPACE, [one for one, _ in rows], truth, proxies=proxies)
+    assert model.admitted == "telling" and set(model.tried) == {"telling", "noise"}
+    target = rows[0][0]
+    low, high = (model.predict([target], [{"telling": value}])[0].value for value in (0.1, 0.9))
+    assert high > low + 0.3
+    assert model.predict([target], [{"telling": None}]) == model.predict([target])
+
+
+def test_the_best_of_twenty_proxies_of_chance_is_seldom_admitted() -> None:
+    rows = trained()[:12]
+    admitted = 0
+    for seed in range(10):
+        noise = np.random.default_rng(seed).normal(size=(12, 20))
+        proxies = [{f"noise {i}": float(value) for i, value in enumerate(line)} for line in noise]
+        model = Anchored(SPACE, [one for one, _ in rows], [accuracy for _, accuracy in rows], proxies=proxies)
+        admitted += model.admitted is not None
+    assert admitted <= 1
 
 
 def test_too_few_anchors_are_refused() -> None:

@@ -97,14 +97,16 @@ def test_a_model_is_judged_by_the_fit_without_it() -> None:
     chosen = space[:: len(space) // 12][:12]
     truth = list(np.linspace(0.2, 0.8, 12))
     whole = Anchored(space, chosen, truth)
-    # The kernel stays that of the whole fit; the mean and scale too, as in Rasmussen & Williams 5.4.2.
+    # Kernels with their shares, mean and scale stay those of the whole fit, as in Rasmussen & Williams 5.4.2.
+    process = whole.process
     for place in (0, 5, 11):
         kept = [i for i in range(12) if i != place]
-        covariance = whole.kernel.between(whole.features[kept], whole.features[kept])
-        covariance += whole.kernel.noise * np.eye(11)
-        cross = whole.kernel.between(whole.features[[place]], whole.features[kept])
-        alone = whole.mean + whole.scale * float((cross @ np.linalg.solve(covariance, whole.targets[kept]))[0])
-        assert whole.left_out()[place] == pytest.approx(alone, abs=1e-9)
+        alone = 0.0
+        for kernel, share in zip(process.kernels, process.shares, strict=True):
+            covariance = kernel.between(process.features[kept], process.features[kept]) + kernel.noise * np.eye(11)
+            cross = kernel.between(process.features[[place]], process.features[kept])
+            alone += share * float((cross @ np.linalg.solve(covariance, process.targets[kept]))[0])
+        assert whole.left_out()[place] == pytest.approx(process.mean + process.scale * alone, abs=1e-9)
 
 
 def test_check_takes_the_left_out_score_where_there_is_one() -> None:

@@ -4,7 +4,7 @@
 
 Accuracy is the mean over question kinds of (accuracy - blind) / (1 - blind); easy-vqa's yes/no questions are left out,
 since no model beats the text there. `main` scores the models of main that are no anchors and is for development;
-`test` scores the test set. Anchors are spread over a random half of main, so that the draws differ.
+`test` scores the test set. Anchors are chosen of a random half of main, so that the draws differ.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import argparse
 import json
 import math
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
+import proxies
 from nas import workload
 from nas.cost import cost
 from nas.quality.agreement import agreement, agreement_at_equal_cost
 from nas.quality.anchored import Anchored
+from nas.quality.gaussian import informative
 from nas.quality.prior import prior
-from nas.quality.structure import Structure, rank_budget, spread
+from nas.quality.score import DEFAULT
+from nas.quality.structure import Structure, rank_budget
 from search_spaces import Candidate, load
 from search_spaces.catalogue import language_model
 
@@ -61,7 +65,7 @@ def main() -> None:
     arguments.add_argument("--draws", type=int, default=40)
     given = arguments.parse_args()
     table, space = rows(), load("microvlm").candidates
-    structure, request = Structure(space), workload.load("vqa-short")
+    request = workload.load("vqa-short")
     fit_on = [row for row in table if row["set"] == "main"]
     scored = [row for row in table if row["set"] == given.sets]
     print(
@@ -85,23 +89,45 @@ def main() -> None:
         params,
     )
     for count in (6, 12, 24, 48):
-        rhos, bands, cover, errors = [], [], [], []
-        for number in range(given.draws):
-            half = random.Random(number).sample(fit_on, max(count, len(fit_on) // 2))
-            chosen = [half[i] for i in spread(structure.features([row["candidate"] for row in half]), count)]
-            keys = {row["key"] for row in chosen}
-            model = Anchored(space, [row["candidate"] for row in chosen], [row["truth"] for row in chosen])
-            held = [row for row in scored if row["key"] not in keys]
-            guesses = model.predict([row["candidate"] for row in held])
-            values, real = [one.value for one in guesses], [row["truth"] for row in held]
-            size = [cost(row["candidate"], request).params for row in held]
-            rhos.append(agreement(values, real).spearman_rho or 0.0)
-            bands.append(agreement_at_equal_cost(values, real, size).kendall_tau or 0.0)
-            cover.append(np.mean([one.low <= t <= one.high for one, t in zip(guesses, real, strict=True)]))
-            errors.append(np.mean(np.abs(np.array(values) - real)))
-        low, high = np.quantile(rhos, [0.1, 0.9])
-        print(f"anchored, {count:2} anchors   rho {np.mean(rhos):+.3f} ({low:+.3f} to {high:+.3f})  tau at equal params {np.mean(bands):+.3f}"
-              f"  80 % interval holds {np.mean(cover):.0%}  mean error {np.mean(errors):.3f}")  # fmt: skip
+        draws(f"anchored, {count:2} anchors", space, fit_on, scored, count, given.draws)
+    for kind in ("random", "real"):
+        for label, names in (("default", DEFAULT), ("all", proxies.names())):
+            values = proxy_values(kind, names)
+            draws(f"12 anchors, may admit of {label} ({kind} batch)", space, fit_on, scored, 12, given.draws, values)
+
+
+def proxy_values(kind: str, names: list[str]) -> dict[str, dict]:
+    """The named proxies of every design, by key."""
+    lines = (REFERENCE / "microvlm.proxies.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["key"]: {name: row[kind].get(name) for name in names} for row in map(json.loads, lines)}
+
+
+def draws(
+    label: str, space: list, fit_on: list[dict], scored: list[dict], count: int, times: int, values: dict | None = None
+) -> None:
+    """Anchors of a random half of `fit_on`, each time another; scored on what is no anchor."""
+    structure = Structure(space)
+    rhos, bands, cover, errors, admitted = [], [], [], [], Counter()
+    for number in range(times):
+        half = random.Random(number).sample(fit_on, max(count, len(fit_on) // 2))
+        chosen = [half[i] for i in informative(structure.features([row["candidate"] for row in half]), count)]
+        keys = {row["key"] for row in chosen}
+        known = None if values is None else [values[row["key"]] for row in chosen]
+        model = Anchored(space, [row["candidate"] for row in chosen], [row["truth"] for row in chosen], proxies=known)
+        admitted[model.admitted] += 1
+        held = [row for row in scored if row["key"] not in keys]
+        shown = None if values is None else [values[row["key"]] for row in held]
+        guesses = model.predict([row["candidate"] for row in held], shown)
+        predicted, real = [one.value for one in guesses], [row["truth"] for row in held]
+        size = [cost(row["candidate"], workload.load("vqa-short")).params for row in held]
+        rhos.append(agreement(predicted, real).spearman_rho or 0.0)
+        bands.append(agreement_at_equal_cost(predicted, real, size).kendall_tau or 0.0)
+        cover.append(np.mean([one.low <= t <= one.high for one, t in zip(guesses, real, strict=True)]))
+        errors.append(np.mean(np.abs(np.array(predicted) - real)))
+    low, high = np.quantile(rhos, [0.1, 0.9])
+    print(f"{label}   rho {np.mean(rhos):+.3f} ({low:+.3f} to {high:+.3f})  tau at equal params {np.mean(bands):+.3f}"
+          f"  80 % interval holds {np.mean(cover):.0%}  mean error {np.mean(errors):.3f}"
+          + (f"  admitted: {dict(admitted)}" if values else ""), flush=True)  # fmt: skip
 
 
 def report(name: str, scores: list, truth: list[float], params: list[float]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 BAND = 1.10  # two models within 10 % of each other's parameters are of equal cost
 
@@ -47,20 +48,12 @@ def agreement_at_equal_cost(
     scores: Sequence[float], truth: Sequence[float], params: Sequence[float], band: float = BAND
 ) -> BandAgreement:
     """tau-b = (concordant - discordant) / sqrt(pairs untied in score x pairs untied in truth), in the band."""
-    total = decided = untied_score = untied_truth = 0
-    for i, j in combinations(range(len(params)), 2):
-        low, high = sorted((params[i], params[j]))
-        if high > band * low:
-            continue
-        total += 1
-        by_score, by_truth = _sign(scores[i] - scores[j]), _sign(truth[i] - truth[j])
-        decided += by_score * by_truth
-        untied_score += by_score != 0
-        untied_truth += by_truth != 0
-    if not untied_score or not untied_truth:
-        return BandAgreement(total, None)
-    return BandAgreement(total, decided / math.sqrt(untied_score * untied_truth))
-
-
-def _sign(difference: float) -> int:
-    return (difference > 0) - (difference < 0)
+    size = np.asarray(params, dtype=float)
+    first, second = np.triu_indices(len(size), 1)
+    equal = np.maximum(size[first], size[second]) <= band * np.minimum(size[first], size[second])
+    first, second = first[equal], second[equal]
+    score, result = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
+    by_score, by_truth = np.sign(score[first] - score[second]), np.sign(result[first] - result[second])
+    untied = int((by_score != 0).sum()) * int((by_truth != 0).sum())
+    tau = float((by_score * by_truth).sum()) / math.sqrt(untied) if untied else None
+    return BandAgreement(len(first), tau)

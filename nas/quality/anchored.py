@@ -1,51 +1,27 @@
 """predicted:anchored: quality from the structure of a candidate and a few trained anchors of its own space.
 
-A Gaussian process (Rasmussen & Williams 2006, algorithm 2.1) over `Structure`'s features with the kernel
-
-    k(a, b) = s a.b / d + r exp(-|a - b|^2 / (2 l^2 d)),   noise n
-
-on standardised accuracies; s, r, l, n are the grid point of highest marginal likelihood, weighed by nothing else.
-The interval is the posterior's, widened until it holds 80 % of the anchors when each is left out in turn.
+A Gaussian process over `Structure`'s features, and over a proxy's values beside them where that predicts the anchors
+better when each is left out. The interval is the posterior's, widened until it holds 80 % of the anchors left out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from nas.config import FEWEST_ANCHORS
-from nas.quality.structure import Matrix, Structure
+from nas.quality.gaussian import Z80, GaussianProcess, Matrix
+from nas.quality.structure import Structure
 from nas.records import Quality
 from search_spaces.candidate import Candidate
 
-COVERAGE = 0.8
-Z80 = 1.2816  # of a normal distribution
-LINEAR, SMOOTH, LENGTHS, NOISES = (0.3, 1.0, 3.0), (0.3, 1.0), (0.7, 1.0, 1.5), (0.05, 0.15, 0.4)
+Scores = Mapping[str, float | None]  # a candidate's proxies by name
 
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Hyperparameters, in units of standardised features and accuracies."""
-
-    linear: float
-    smooth: float
-    length: float
-    noise: float
-
-    def between(self, a: Matrix, b: Matrix) -> Matrix:
-        """(len(a), len(b)) covariances."""
-        return self.of(*_geometry(a, b))
-
-    def of(self, products: Matrix, distances: Matrix) -> Matrix:
-        """Covariances from what `_geometry` gives, which is the same for all kernels."""
-        result: Matrix = self.linear * products + self.smooth * np.exp(-distances / (2 * self.length**2))
-        return result
+# Log predictive density that a proxy must gain. Of p proxies that say nothing the best gains about log p by chance.
+LEAST_GAIN = 2.0
 
 
 class Features(Protocol):
@@ -55,7 +31,11 @@ class Features(Protocol):
 
 
 class Anchored:
-    """Predicts the accuracy of any candidate of `space` from those of trained ones."""
+    """Predicts the accuracy of any candidate of `space` from those of trained ones.
+
+    `tried` has, by proxy, what the log predictive density of the anchors gains with it beside the structure; `admitted`
+    is the one whose gain is above `LEAST_GAIN` + log(proxies tried), if there is one.
+    """
 
     def __init__(
         self,
@@ -63,6 +43,8 @@ class Anchored:
         anchors: Sequence[Any],
         accuracies: Sequence[float],
         structure: Features | None = None,
+        *,
+        proxies: Sequence[Scores] | None = None,
     ) -> None:
         """`structure` replaces that of the space, for designs of another kind.
 
@@ -73,72 +55,99 @@ class Anchored:
                 f"{FEWEST_ANCHORS} trained anchors or more are needed, each with its accuracy, got {len(anchors)}"
             )
         self.structure: Features = structure or Structure(space)
-        self.anchors = tuple(anchors)
-        self.features = self.structure.features(anchors)
-        truth = np.asarray(accuracies, dtype=float)
-        self.mean, self.scale = float(truth.mean()), float(truth.std()) or 1.0
-        self.targets = (truth - self.mean) / self.scale
-        self.geometry = _geometry(self.features, self.features)
-        grid = [Kernel(*values) for values in product(LINEAR, SMOOTH, LENGTHS, NOISES)]
-        self.kernel = max(grid, key=self._log_likelihood)
-        self.inverse = np.linalg.inv(self._covariance(self.kernel))
-        self.weights = self.inverse @ self.targets
-        self.widening = self._widening()
+        self.anchors, self.accuracies = tuple(anchors), tuple(accuracies)
+        self.process = GaussianProcess(self.structure.features(anchors), accuracies)
+        self.tried: dict[str, float] = {}
+        self.admitted: str | None = None
+        self.with_proxy: GaussianProcess | None = None
+        if proxies is not None:
+            self._admit(proxies)
 
-    def predict(self, candidates: Sequence[Candidate]) -> list[Quality]:
-        """One Quality a candidate, with an 80 % interval."""
-        found = []
-        for value, deviation in zip(*self.posterior(candidates), strict=True):
-            half = Z80 * float(deviation)
-            found.append(Quality(_share(value), _share(value - half), _share(value + half), "predicted:anchored"))
-        return found
+    def predict(self, candidates: Sequence[Candidate], proxies: Sequence[Scores] | None = None) -> list[Quality]:
+        """One Quality a candidate, with an 80 % interval; by structure alone where the admitted proxy is not known."""
+        means, deviations = self.posterior(candidates, proxies)
+        halves = Z80 * deviations
+        return [
+            Quality(_share(mean), _share(mean - half), _share(mean + half), "predicted:anchored")
+            for mean, half in zip(means.tolist(), halves.tolist(), strict=True)
+        ]
 
-    def posterior(self, candidates: Sequence[Any]) -> tuple[Matrix, Matrix]:
+    def posterior(
+        self, candidates: Sequence[Any], proxies: Sequence[Scores] | None = None
+    ) -> tuple[Matrix, Matrix]:
         """(mean, standard deviation) of what training each candidate will give, noise and widening included."""
         features = self.structure.features(candidates)
-        cross = self.kernel.between(features, self.features)
-        own = self.kernel.linear * (features**2).sum(axis=1) / features.shape[1] + self.kernel.smooth
-        variances = np.maximum(own - ((cross @ self.inverse) * cross).sum(axis=1), 0) + self.kernel.noise
-        return self.mean + self.scale * (cross @ self.weights), self.widening * self.scale * np.sqrt(variances)
+        means, deviations = self.process.predict(features)
+        if self.with_proxy is not None and proxies is not None and self.admitted is not None:
+            column = [scores.get(self.admitted) for scores in proxies]
+            known = [place for place, value in enumerate(column) if value is not None]
+            if known:
+                values = self._column([column[place] or 0.0 for place in known])
+                seen = self.with_proxy.predict(np.hstack([features[known], values]))
+                means[known], deviations[known] = seen
+        return means, deviations
 
     def left_out(self) -> list[float]:
-        """What each anchor is predicted from the others alone (R & W eq. 5.12)."""
-        errors = self.weights / np.diag(self.inverse)
-        return [self.mean + self.scale * float(one) for one in self.targets - errors]
+        """What each anchor is predicted from the others alone; the admitted proxy was chosen with it."""
+        return [float(one) for one in (self.with_proxy or self.process).left_out()]
 
     def to_dict(self) -> Mapping[str, Any]:
         """What the predictions follow from, for the run's records."""
+        used = self.with_proxy or self.process
         return {
             "anchors": [candidate.key for candidate in self.anchors],
-            "accuracies": [round(self.mean + self.scale * float(target), 6) for target in self.targets],
-            "kernel": {name: getattr(self.kernel, name) for name in ("linear", "smooth", "length", "noise")},
-            "interval_widening": self.widening,
+            "accuracies": [round(one, 6) for one in self.accuracies],
+            "kernels": [
+                {**{name: getattr(kernel, name) for name in kernel.__slots__}, "share": round(float(share), 4)}
+                for kernel, share in zip(used.kernels, used.shares, strict=True)
+            ],
+            "interval_widening": used.widening,
+            "proxies": {
+                "gains": {name: round(gain, 3) for name, gain in self.tried.items()},
+                "least_gain": round(self._least_gain(), 3),
+                "admitted": self.admitted,
+            },
         }
 
-    def _covariance(self, kernel: Kernel) -> Matrix:
-        result: Matrix = kernel.of(*self.geometry) + kernel.noise * np.eye(len(self.features))
-        return result
+    def _least_gain(self) -> float:
+        return LEAST_GAIN + math.log(max(1, len(self.tried)))
 
-    def _log_likelihood(self, kernel: Kernel) -> float:
-        lower = np.linalg.cholesky(self._covariance(kernel))
-        half = solve_triangular(lower, self.targets, lower=True, check_finite=False)
-        return -0.5 * float(half @ half) - float(np.log(np.diag(lower)).sum())
+    def _admit(self, proxies: Sequence[Scores]) -> None:
+        """Fits the structure with each proxy that every anchor has, and keeps the best where it is good enough."""
+        own, base = self.process.features, self.process.log_score()
+        fits = {}
+        for name in dict.fromkeys(name for scores in proxies for name in scores):
+            column = [scores.get(name) for scores in proxies]
+            values = [value for value in column if value is not None]
+            if len(values) < len(column) or len(set(values)) < 2:
+                continue
+            self.centre, self.spread = _centre_and_spread(values)
+            fit = GaussianProcess(np.hstack([own, self._column(values)]), self.accuracies)
+            fits[name] = (fit, self.centre, self.spread)
+            self.tried[name] = fit.log_score() - base
+        best = max(self.tried, key=lambda name: self.tried[name], default=None)
+        if best is not None and self.tried[best] > self._least_gain():
+            self.admitted = best
+            self.with_proxy, self.centre, self.spread = fits[best]
 
-    def _widening(self) -> float:
-        """Factor of the posterior's interval that holds COVERAGE of the anchors left out (R & W eq. 5.10-5.12)."""
-        variances = 1 / np.diag(self.inverse)
-        errors = np.abs(self.weights * variances)
-        rank = min(len(errors), math.ceil(COVERAGE * (len(errors) + 1)))
-        factor = float(np.sort(errors / np.sqrt(variances))[rank - 1]) / Z80
-        return max(1.0, factor)
+    def _column(self, values: Sequence[float]) -> Matrix:
+        """(n, 1): signed logarithms, standardised on the anchors; beyond three deviations it is cut off."""
+        found = (_logarithm(values) - self.centre) / self.spread
+        column: Matrix = np.clip(found, -3, 3)[:, None]
+        return column
 
 
-def _geometry(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-    """(len(a), len(b)) inner products and squared distances, each divided by the number of features."""
-    products = a @ b.T
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * products
-    return products / a.shape[1], np.maximum(squares, 0) / a.shape[1]
+def _logarithm(values: Sequence[float]) -> Matrix:
+    """Proxies differ by orders of magnitude and may be negative: sign(x) log(1 + |x|)."""
+    array = np.asarray(values, dtype=float)
+    found: Matrix = np.sign(array) * np.log1p(np.abs(array))
+    return found
+
+
+def _centre_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    found = _logarithm(values)
+    return float(found.mean()), float(found.std()) or 1.0
 
 
 def _share(value: float) -> float:
-    return min(1.0, max(0.0, float(value)))
+    return min(1.0, max(0.0, value))

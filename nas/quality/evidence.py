@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,10 +12,8 @@ from typing import Any
 
 from nas.errors import ConfigError
 from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost
+from nas.quality.columns import Row, number
 from search_spaces.reading import hint
-
-Row = dict[str, Any]
-
 
 TOP = 0.10
 RESAMPLES = 200
@@ -55,13 +52,18 @@ class NoiseCeiling:
 
 
 def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV or JSON-lines file; nested fields become dotted names. Raises: ConfigError."""
-    if path.suffix not in {".csv", ".jsonl"}:
-        raise ConfigError(f"a table ends in .csv or .jsonl, but got {path.name!r}")
+    """Rows of a CSV, JSON (a list) or JSON-lines file; nested fields become dotted names. Raises: ConfigError."""
+    if path.suffix not in {".csv", ".jsonl", ".json"}:
+        raise ConfigError(f"a table ends in .csv, .json or .jsonl, but got {path.name!r}")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             if path.suffix == ".csv":
                 return [dict(row) for row in csv.DictReader(file)]
+            if path.suffix == ".json":
+                rows = json.load(file)
+                if not isinstance(rows, list):
+                    raise ValueError("it must hold a list of rows")
+                return [_flat(row) for row in rows]
             return [_flat(json.loads(line)) for line in file if line.strip()]
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
@@ -82,9 +84,11 @@ def compare(
     Where `depth` and `width` name columns, their products stand beside the others as further baselines.
     """
     columns = {
-        name: [_number(row.get(name)) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)
+        name: [number(row.get(name)) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)
     }
-    numeric = {name: values for name, values in columns.items() if sum(value is not None for value in values) >= 2}
+    numeric = {
+        name: values for name, values in columns.items() if len({*values} - {None}) >= 2
+    }  # a constant ranks nothing
     for wanted in filter(None, (truth, params, latency, depth, width)):
         if wanted not in numeric:
             known = hint(wanted, sorted(numeric), "numeric columns")
@@ -107,7 +111,7 @@ def noise_ceiling(rows: Sequence[Row], *, truth: str, design: str) -> NoiseCeili
     """
     results: dict[str, list[float]] = {}
     for row in rows:
-        value = _number(row.get(truth))
+        value = number(row.get(truth))
         if value is not None and row.get(design) is not None:
             results.setdefault(str(row[design]), []).append(value)
     repeated = [values for values in results.values() if len(values) > 1]
@@ -171,13 +175,3 @@ def _flat(fields: Any, prefix: str = "") -> Row:
     for name, value in fields.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
     return flat
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -90,6 +90,12 @@ def score(row: Row) -> float:
 
 
 @cache
+def known_groups() -> frozenset[str]:
+    """Groups that the weights were fitted on."""
+    return frozenset(json.loads(WEIGHTS_FILE.read_text(encoding="utf-8"))["group_names"])
+
+
+@cache
 def _weights() -> dict[str, tuple[float, float]]:
     """(weight, value that stands for an unknown) of each feature."""
     stored = json.loads(WEIGHTS_FILE.read_text(encoding="utf-8"))["weights"]

@@ -6,12 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from search_spaces.candidate import Candidate
+from nas.quality.gaussian import Matrix
+from search_spaces.candidate import OPTIONAL, Candidate
 from search_spaces.catalogue import encoder, language_model
-
-Matrix = NDArray[np.float64]
 
 
 def rank_budget(candidate: Candidate) -> int:
@@ -32,9 +30,7 @@ class Structure:
     PART, CONNECTOR = 2.0, 0.3
 
     def __init__(self, space: Sequence[Candidate]) -> None:
-        self.encoders = sorted({candidate.encoder for candidate in space})
-        self.projectors = sorted({candidate.projector for candidate in space})
-        self.compressions = sorted({candidate.compression for candidate in space})
+        self.parts = {name: _values(space, name) for name in ("encoder", "lm", "projector", "compression", *OPTIONAL)}
         sizes = np.array([self._sizes(candidate) for candidate in space])
         self.mean, self.scale = sizes.mean(axis=0), sizes.std(axis=0)
         self.scale[self.scale == 0] = 1.0
@@ -59,11 +55,20 @@ class Structure:
         ]
 
     def _parts(self, candidate: Candidate) -> list[float]:
-        return [
-            *(self.PART * (candidate.encoder == name) for name in self.encoders),
-            *(self.CONNECTOR * (candidate.projector == name) for name in self.projectors),
-            *(self.CONNECTOR * (candidate.compression == name) for name in self.compressions),
-        ]
+        """An indicator a value; axes that do not vary in the space, and LMs that are but sizes, have none."""
+        found = []
+        for name, values in self.parts.items():
+            weight = self.PART if name == "encoder" else self.CONNECTOR
+            if name == "lm" and not any(language_model(str(value)).weights for value in values):
+                continue  # their sizes say all
+            found += [weight * (getattr(candidate, name) == value) for value in values]
+        return found
+
+
+def _values(space: Sequence[Candidate], axis: str) -> list[str | int]:
+    """What the axis takes in the space; nothing where it is one value."""
+    found = sorted({getattr(candidate, axis) for candidate in space})
+    return found if len(found) > 1 else []
 
 
 def spread(features: Matrix, count: int) -> list[int]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 from nas.config import FEWEST_ANCHORS
 from nas.quality.anchored import Anchored
-from nas.quality.structure import Structure, spread
+from nas.quality.gaussian import informative
+from nas.quality.structure import Structure
 from nas.records import Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
@@ -40,10 +41,10 @@ def train_anchors(
 
 
 def choose(problem: Problem, allowed: list[Candidate]) -> list[Candidate]:
-    """As many as the configuration asks for, covering the feasible part of the space."""
+    """As many as the configuration asks for: those after which the feasible part of the space is least uncertain."""
     ordered = sorted(allowed, key=lambda candidate: candidate.key)
     features = Structure(problem.space.survey).features(ordered)
-    return [ordered[index] for index in spread(features, problem.config.anchors)]
+    return [ordered[index] for index in informative(features, problem.config.anchors)]
 
 
 def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:

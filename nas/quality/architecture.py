@@ -1,0 +1,148 @@
+"""The transformer that a row of a table describes: its matrices, and the four sizes that rank such models.
+
+Columns are found by the names that configurations use (`n_layer`, `hidden_size`, `mlp_ratio`, ...), wherever they are
+nested. Lists hold one entry a layer, or one a stage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+DEPTH = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth", "layers")
+WIDTH = ("d_model", "hidden_size", "hidden_dim", "embed_dim", "n_embd", "width", "hidden")
+FFN = ("d_inner", "intermediate_size", "feed_forward_dimension", "ffn_dim", "d_ff", "mlp_dim", "ffn")
+HEADS = ("n_head", "num_heads", "num_attention_heads", "heads")
+RATIO, STAGE_WIDTH, LAYERS = ("mlp_ratio",), ("base_dim",), ("encoder_layers", "layers_config")
+ELASTIC_HEAD = (
+    64  # AutoFormer (Chen et al. 2021): a layer has more or fewer heads of this width, at one embedding width
+)
+FIRST_FFN = 1024  # FlexiBERT's benchmark as trained: hidden -> 1024, then dense layers (Serianni & Kalita 2023)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The body of a transformer, without embeddings and heads: a matrix is (inputs, outputs)."""
+
+    layers: tuple[tuple[tuple[int, int], ...], ...]
+    widths: tuple[int, ...]  # of the residual stream, by layer
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers)
+
+    @property
+    def width(self) -> float:
+        """Mean over layers."""
+        return sum(self.widths) / len(self.widths)
+
+    @property
+    def params(self) -> int:
+        """Matrices with their biases, two norms a layer and one at the end."""
+        weights = sum(a * b + b for layer in self.layers for a, b in layer)
+        return weights + sum(4 * width for width in self.widths) + 2 * self.widths[-1]
+
+    @property
+    def rank_budget(self) -> int:
+        """Sum of min(inputs, outputs) over the matrices."""
+        return sum(min(a, b) for layer in self.layers for a, b in layer)
+
+    def sizes(self) -> dict[str, float]:
+        """Baselines of a table, by name."""
+        depth, width = self.depth, self.width
+        return {
+            "params (counted)": float(self.params),
+            "depth": float(depth),
+            "width": width,
+            "depth x width": depth * width,
+            "depth x width^2": depth * width**2,
+            "rank budget": float(self.rank_budget),
+        }
+
+    def features(self) -> list[float]:
+        """log params, log depth, log width, log rank budget."""
+        return [math.log2(value) for value in (self.params, self.depth, self.width, self.rank_budget)]
+
+
+def architecture(row: Mapping[str, Any]) -> Architecture | None:
+    """Of a flat row with dotted names; None where it does not name depth, width and feed-forward layers."""
+    found = {key.rsplit(".", 1)[-1]: _plain(value) for key, value in reversed(list(row.items()))}
+    layers = _first(found, LAYERS)
+    width = _first(found, WIDTH)
+    if isinstance(layers, list) and layers and all(isinstance(layer, dict) for layer in layers):
+        return _by_layers(layers, width)
+    if _first(found, STAGE_WIDTH) is not None:
+        return _by_stages(found)
+    depth, heads = _first(found, DEPTH), _first(found, HEADS)
+    if not _count(depth) or not _count(width):
+        return None
+    ratio = _first(found, RATIO)
+    inner = _first(found, FFN) if ratio is None else [width * one for one in _each(ratio, depth)]
+    if inner is None:
+        return None
+    elastic = ratio is not None and isinstance(heads, list)
+    attention = [ELASTIC_HEAD * one for one in _each(heads, depth)] if elastic else [width] * depth
+    built = [_layer(width, int(a), [int(f)]) for a, f in zip(attention, _each(inner, depth), strict=True)]
+    return Architecture(tuple(built), (width,) * depth)
+
+
+def _layer(width: int, attention: int, inner: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Query, key, value, the output, and the feed-forward layers in a row."""
+    chain = [width, *inner, width]
+    return (*[(width, attention)] * 3, (attention, width), *pairwise(chain))
+
+
+def _by_layers(layers: Sequence[Mapping[str, Any]], width: Any) -> Architecture | None:
+    """A mapping a layer. FlexiBERT's further dense layers have `feed_forward_dimension`; without any it is ignored."""
+    if not _count(width):
+        return None
+    built = []
+    for layer in layers:
+        inner = _first(layer, FFN)
+        if not _count(inner):
+            return None
+        dense = layer.get("num_feed_forward")
+        chain = [inner] if dense is None else [FIRST_FFN, *[inner] * (int(dense) - 1)]
+        built.append(_layer(width, width, chain))
+    return Architecture(tuple(built), (width,) * len(built))
+
+
+def _by_stages(found: Mapping[str, Any]) -> Architecture | None:
+    """PiT (Heo et al. 2021): stage s is base_dim x num_heads[s] wide."""
+    base, depths, heads = _first(found, STAGE_WIDTH), _first(found, DEPTH), _first(found, HEADS)
+    ratio = _first(found, RATIO)
+    if not isinstance(depths, list) or not isinstance(heads, list) or len(depths) != len(heads) or ratio is None:
+        return None
+    widths = [base * count for count, depth in zip(heads, depths, strict=True) for _ in range(depth)]
+    ratios = [one for one, depth in zip(_each(ratio, len(depths)), depths, strict=True) for _ in range(depth)]
+    built = [_layer(width, width, [int(width * one)]) for width, one in zip(widths, ratios, strict=True)]
+    return Architecture(tuple(built), tuple(widths))
+
+
+def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((found[name] for name in names if found.get(name) is not None), None)
+
+
+def _each(value: Any, count: int) -> list[float]:
+    """One a layer. A list that is too short repeats its last entry."""
+    values = list(value) if isinstance(value, list) else [value]
+    return (values + values[-1:] * count)[:count]
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _plain(value: Any) -> Any:
+    """What a CSV cell stands for: `12` a number, `[3, 4]` a list."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    return int(parsed) if isinstance(parsed, float) and parsed.is_integer() else parsed

@@ -1,0 +1,190 @@
+"""nas proxies validate on the kinds of tables that others publish, in small."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cli.proxies import app
+from nas.errors import ConfigError
+from nas.quality.agreement import agreement_at_equal_cost
+from nas.quality.architecture import architecture
+from nas.quality.columns import truth_column, where
+from nas.quality.evidence import read_table
+
+REFERENCE = Path(__file__).parents[1] / "proxies" / "reference"
+GPT2 = {
+    "config.n_layer": 5, "config.d_model": 128, "config.d_inner": [1071, 640, 1286, 800, 1871],
+    "config.n_head": [2, 4, 4, 8, 8],
+}  # fmt: skip
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def validated(*arguments: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["validate", *arguments, "--json"], catch_exceptions=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_parameters_of_a_published_gpt2_are_exact() -> None:
+    """LiteTransformerSearch counts 1,790,372 without embeddings in this design."""
+    found = architecture(GPT2)
+    assert found is not None and found.params == 1_790_372
+    assert (found.depth, found.width) == (5, 128)
+
+
+def test_parameters_equal_those_of_a_transformers_gpt2() -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    model = GPT2Model(GPT2Config(n_layer=2, n_embd=32, n_head=4, n_inner=96, vocab_size=50))
+    own = sum(weight.numel() for name, weight in model.named_parameters() if not name.startswith(("wte", "wpe")))
+    found = architecture({"n_layer": 2, "n_embd": 32, "n_head": 4, "d_inner": 96})
+    assert found is not None and found.params == own
+
+
+def test_flexibert_ignores_the_width_of_layers_that_it_does_not_have() -> None:
+    def of(*layers: dict[str, int]) -> int:
+        found = architecture({"hidden_size": 128, "nas_config.encoder_layers": list(layers)})
+        assert found is not None
+        return found.params
+
+    one = {"feed_forward_dimension": 512, "num_feed_forward": 1}
+    assert of(one) == of(one | {"feed_forward_dimension": 1024})
+    assert of(one | {"num_feed_forward": 3}) - of(one) == (1024 * 512 + 512) + (512 * 512 + 512) + 128 * (512 - 1024)
+
+
+def test_elastic_vit_and_stages() -> None:
+    flat = architecture(
+        {"arch.hidden_dim": 192, "arch.depth": 2, "arch.mlp_ratio": [3.5, 4.0], "arch.num_heads": [3, 4]}
+    )
+    assert flat is not None and flat.layers[1][0] == (192, 256) and flat.layers[0][-1] == (672, 192)
+    staged = architecture({"base_dim": 24, "depth": [1, 2], "mlp_ratio": 4, "num_heads": [2, 4]})
+    assert staged is not None and staged.widths == (48, 96, 96) and staged.layers[2][-1] == (384, 96)
+
+
+def test_csv_holds_the_same_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(GPT2))
+        table.writeheader()
+        table.writerow(GPT2)
+    assert architecture(read_table(path)[0]) == architecture(GPT2)
+
+
+def test_a_row_without_sizes_describes_no_architecture() -> None:
+    assert architecture({"accuracy": 0.3, "params": 12}) is None
+    assert architecture({"depth": 3, "width": 16}) is None
+
+
+def designs(count: int) -> list[dict[str, Any]]:
+    """Transformers whose perplexity falls with depth x width^2, a little noise in it."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for _ in range(count):
+        depth, width = int(generator.integers(2, 17)), int(generator.choice([64, 128, 256, 512]))
+        ffn = [int(width * ratio) for ratio in generator.uniform(1, 4, depth)]
+        loss = -np.log(depth * width**2) + 0.05 * generator.normal()
+        rows.append(
+            {"config": {"n_layer": depth, "d_model": width, "d_inner": ffn}, "ppl": {"valid_ppl": 40 + float(loss)}}
+        )
+    return rows
+
+
+def test_columns_are_found_and_anchors_fitted(tmp_path: Path) -> None:
+    found = validated(str(written(tmp_path / "t.jsonl", designs(60))), "--anchors", "10", "--draws", "5")
+    assert found["truth"] == "ppl.valid_ppl" and found["lower_is_better"] and found["params"] == "params (counted)"
+    assert found["scores"][0]["name"] == "params (counted)"
+    assert {"depth", "width", "depth x width", "depth x width^2", "rank budget"} <= {
+        one["name"] for one in found["scores"]
+    }
+    anchored = found["anchored"]
+    assert anchored["n"] == 50 and anchored["tau"]["mean"] > 0.85
+    assert anchored["tau"]["low"] <= anchored["tau"]["mean"] <= anchored["tau"]["high"]
+
+
+def test_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
+    rows = designs(12)
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    assert read_table(path) == read_table(written(tmp_path / "t.jsonl", rows))
+
+
+def test_an_unclear_truth_is_asked_for(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "t.jsonl", [{"a_acc": 1.0, "b_acc": 2.0, "params": 3}, {"a_acc": 2.0, "b_acc": 1.0, "params": 4}]
+    )
+    with pytest.raises(ConfigError, match=r"name it by --truth; numeric columns: a_acc, b_acc, params"):
+        validated(str(path))
+    done = CliRunner().invoke(app, ["validate", str(path), "--truth", "a_acc", "--anchors", "5"])
+    assert isinstance(done.exception, ConfigError) and "needs rows with a configuration" in str(done.exception)
+
+
+def test_truth_may_be_the_mean_of_several_columns() -> None:
+    name, rows = truth_column([{"a.x": 1, "a.y": 3}, {"a.x": 5, "a.y": 5}], "a.*")
+    assert [row[name] for row in rows] == [2, 5]
+
+
+def test_rows_are_kept_by_value() -> None:
+    assert where([{"set": "main"}, {"set": "test"}], ["set=test"]) == [{"set": "test"}]
+    with pytest.raises(ConfigError, match="no row of the table has set=x"):
+        where([{"set": "main"}], ["set=x"])
+
+
+def test_own_benchmark_is_read_as_candidates() -> None:
+    table = str(REFERENCE / "microvlm.jsonl")
+    found = validated(
+        table, "--truth", "accuracy.*", "--where", "set=test", "--latency", "flops", "--anchors", "12", "--draws", "3"
+    )
+    assert found["structure"] == "candidates" and found["rows"] == 60
+    scores = {one["name"]: one for one in found["scores"]}
+    assert scores["predicted:prior"]["tau"] > scores["params (counted)"]["tau"]
+    assert found["anchored"]["tau"]["mean"] > scores["params (counted)"]["tau"]
+
+
+def group(name: str, sizes: list[int], sign: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "group_id": name,
+            "source": name,
+            "lm_params_M": size,
+            "metrics": json.dumps({"VQA": sign * size, "x_loss": size}),
+        }
+        for size in sizes
+    ]
+
+
+def test_published_groups_are_ranked_inside_each(tmp_path: Path) -> None:
+    rows = [*group("a", [500, 1000, 3000, 7000], 1), *group("b", [100, 200, 400, 800], 1), *group("few", [1, 2], 1)]
+    rows += group("reverse", [300, 600, 900, 1200], -1)
+    table, target = written(tmp_path / "t.jsonl", rows), tmp_path / "p.csv"
+    found = validated(str(table), "--predictions", str(target))
+    assert found["groups"] == 3 and found["groups_in_shipped_fit"] == 0
+    assert found["rho"]["log LM params"] == pytest.approx({"a": 1.0, "b": 1.0, "reverse": -1.0})
+    assert found["mean_rho"]["visual tokens"] == 0.0
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 1 + len(rows)
+
+
+def test_equal_cost_agrees_with_counting_pairs_one_by_one() -> None:
+    generator = np.random.default_rng(1)
+    scores, truth = generator.integers(0, 5, 40).tolist(), generator.integers(0, 9, 40).tolist()
+    params = generator.uniform(90, 120, 40).tolist()
+    total = decided = untied_score = untied_truth = 0
+    for i in range(40):
+        for j in range(i):
+            if max(params[i], params[j]) > 1.1 * min(params[i], params[j]):
+                continue
+            total += 1
+            a, b = np.sign(scores[i] - scores[j]), np.sign(truth[i] - truth[j])
+            decided, untied_score, untied_truth = decided + a * b, untied_score + (a != 0), untied_truth + (b != 0)
+    found = agreement_at_equal_cost(scores, truth, params)
+    assert found.pairs == total and found.kendall_tau == pytest.approx(decided / np.sqrt(untied_score * untied_truth))
