@@ -112,7 +112,7 @@ def test_the_best_of_twenty_proxies_of_chance_is_seldom_admitted() -> None:
         proxies = [{f"noise {i}": float(value) for i, value in enumerate(line)} for line in noise]
         model = Anchored(SPACE, [one for one, _ in rows], [accuracy for _, accuracy in rows], proxies=proxies)
         admitted += model.admitted is not None
-    assert admitted <= 1
+    assert admitted <= 2
 
 
 def test_too_few_anchors_are_refused() -> None:

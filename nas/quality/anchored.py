@@ -21,7 +21,7 @@ from search_spaces.candidate import Candidate
 Scores = Mapping[str, float | None]  # a candidate's proxies by name
 
 # Log predictive density that a proxy must gain. Of p proxies that say nothing the best gains about log p by chance.
-LEAST_GAIN = 2.0
+LEAST_GAIN = 3.0
 
 
 class Features(Protocol):
