@@ -72,9 +72,7 @@ class Anchored:
             for mean, half in zip(means.tolist(), halves.tolist(), strict=True)
         ]
 
-    def posterior(
-        self, candidates: Sequence[Any], proxies: Sequence[Scores] | None = None
-    ) -> tuple[Matrix, Matrix]:
+    def posterior(self, candidates: Sequence[Any], proxies: Sequence[Scores] | None = None) -> tuple[Matrix, Matrix]:
         """(mean, standard deviation) of what training each candidate will give, noise and widening included."""
         features = self.structure.features(candidates)
         means, deviations = self.process.predict(features)

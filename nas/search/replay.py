@@ -16,7 +16,8 @@ import numpy as np
 
 from nas.pareto import hypervolume
 from nas.quality.anchored import Anchored
-from nas.quality.structure import Matrix, Structure
+from nas.quality.gaussian import Matrix
+from nas.quality.structure import Structure
 from nas.search.funnel import Funnel
 from nas.search.proposer import Direction, Proposer
 from nas.search.table import Design, Table

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import ConfigError
-from nas.quality.evidence import Row, read_table
+from nas.quality.columns import Row
+from nas.quality.evidence import read_table
 from search_spaces import Candidate
 from search_spaces.reading import hint
 
