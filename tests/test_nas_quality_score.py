@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nas.errors import ConfigError
 from nas.quality.agreement import agreement, agreement_at_equal_cost
 from nas.quality.evidence import compare, read_table
 from nas.quality.prior import prior
+from nas.quality.published import beyond_the_law
 from proxies import ProxyError
 from search_spaces import Candidate
 
@@ -60,7 +62,34 @@ def test_prior_rises_with_visual_tokens_and_resolution() -> None:
 def test_prior_equals_the_law_where_every_assumption_is_neutral() -> None:
     full = POCKET.model_copy(update={"lm_depth": 30, "compression": "none", "compression_factor": 1})
     one = replace(cost(full, workload.load("vqa-short")), lm_body_params=10**9, embedding_params=0, vision_flops=10**9)
-    assert prior(full, one).value == pytest.approx(1 - (0.553 * 256**-0.015 + 0.036))
+    assert prior(full, one).value == pytest.approx(1 - (0.553 * 256**-0.015 + 0.036) + beyond_the_law(full))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"encoder": "siglip-vitb16"}, {"encoder": "dinov2-vitb14"}),
+        ({"lm": "qwen3-1.7b", "lm_depth": 28}, {"lm": "qwen2.5-0.5b", "lm_depth": 24}),
+        ({"resolution": 448}, {"resolution": 224}),
+        ({}, {"lm_weights": "int4"}),
+    ],
+)
+def test_prior_of_real_sizes_prefers_what_published_groups_do(
+    better: dict[str, object], worse: dict[str, object]
+) -> None:
+    base: dict[str, object] = {"encoder": "siglip2-vitb16", "compression": "none", "compression_factor": 1}
+    base |= {"lm": "qwen2.5-1.5b", "lm_depth": 28}
+    assert quality(POCKET, **base | better) > quality(POCKET, **base | worse)
+
+
+def test_micro_parts_do_not_ask_published_results() -> None:
+    """Their prior is the law with its stated assumptions."""
+    costs = cost(MICRO, workload.load("vqa-short"))
+    error = 0.553 * ((costs.lm_body_params + costs.embedding_params) / 1e9) ** -0.077 * costs.visual_tokens**-0.015
+    seeing = (costs.grid_tokens / 256) ** -0.01 * (costs.vision_flops / 1e9) ** -0.005 * 1.25
+    value = 1 - error * seeing - 0.036
+    expected = value if value >= 0.05 else 0.05 * math.exp((value - 0.05) / 0.05)
+    assert prior(MICRO, costs).value == pytest.approx(expected)
 
 
 def test_cut_models_are_less_certain() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,9 @@ def main() -> None:
         print(f"  {value:+.3f}  {group.name} ({len(group.rows)})")
     resampled = np.random.default_rng(0).choice(held, (2000, len(held))).mean(1)
     print("bootstrap over groups, 90 %:", np.quantile(resampled, [0.05, 0.95]).round(3))
+    scale = groups.calibrate(found, groups.held_out(found, by=lambda group: group.name))
+    print(f"accuracy a unit of score {scale.slope:.4f}; 80 % interval +-{scale.half_width:.4f}, which holds "
+          f"{scale.coverage:.0%} of the rows of groups left out ({scale.groups} groups with percentages)")  # fmt: skip
     weights = groups.fitted(found)
     print(json.dumps({name: entry["weight"] for name, entry in weights.items()}, indent=1))
     if given.write:
@@ -46,6 +50,7 @@ def main() -> None:
             "fitted_on": given.table.name, "command": "python bench/quality/published.py TABLE --write",
             "group_names": sorted(group.name for group in found), "sources": sorted({group.source for group in found}),
             "ridge": groups.RIDGE, "leave_one_group_out": round(float(np.mean(held)), 3),
+            "calibration": {name: round(value, 5) for name, value in asdict(scale).items()},
             "leave_one_source_out": round(float(np.mean(figures[groups.RIDGE][1])), 3),
         }  # fmt: skip
         WEIGHTS_FILE.write_text(json.dumps({**about, "weights": weights}, indent=2) + "\n", encoding="utf-8")

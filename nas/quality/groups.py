@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata, spearmanr
 
 from nas.errors import ConfigError
-from nas.quality.gaussian import Matrix
+from nas.quality.gaussian import COVERAGE, Matrix
 from nas.quality.published import features, known_groups, score
 
 FEWEST = 4
@@ -131,6 +131,54 @@ def fitted(found: Sequence[Group], ridge: float = RIDGE) -> dict[str, dict[str, 
         }
         for name, weight in zip(names, weights, strict=True)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a unit of the held-out score means in accuracy (0..1), inside a group."""
+
+    slope: float
+    half_width: float  # 80 % of the rows are within it of their group's mean and the slope
+    coverage: float  # of that interval, on groups left out of slope and width
+    groups: int
+
+
+def calibrate(found: Sequence[Group], held: Sequence[Sequence[float]]) -> Calibration:
+    """From the metrics that are percentages; every group has the same weight in the slope."""
+    pairs = []
+    for group, scores in zip(found, held, strict=True):
+        accuracy = _accuracy(group.rows)
+        if accuracy is not None:
+            centred = np.asarray(scores) - np.mean(scores)
+            pairs.append((centred, accuracy - accuracy.mean()))
+    errors = [y - _slope([pair for pair in pairs if pair[0] is not x]) * x for x, y in pairs]
+    inside = 0
+    for one in errors:
+        others = np.abs(np.concatenate([other for other in errors if other is not one]))
+        inside += int((np.abs(one) <= np.quantile(others, COVERAGE)).sum())
+    whole = np.abs(np.concatenate(errors))
+    return Calibration(_slope(pairs), float(np.quantile(whole, COVERAGE)), inside / len(whole), len(pairs))
+
+
+def _slope(pairs: Sequence[tuple[Matrix, Matrix]]) -> float:
+    weights = [1 / len(x) for x, _ in pairs]
+    products = sum(weight * float(x @ y) for weight, (x, y) in zip(weights, pairs, strict=True))
+    return products / sum(weight * float(x @ x) for weight, (x, _) in zip(weights, pairs, strict=True))
+
+
+def _accuracy(rows: Sequence[Row]) -> Matrix | None:
+    """Mean (rows,) of the shared metrics that are percentages, as shares; None without one."""
+    metrics = [_metrics(row["metrics"]) for row in rows]
+    shared = [
+        name for name in sorted(set(metrics[0]).intersection(*metrics[1:]))
+        if not any(word in name.lower() for word in LOWER)
+        and all(isinstance(one[name], int | float) and 0 <= one[name] <= 100 for one in metrics)
+        and max(one[name] for one in metrics) > 1
+    ]  # fmt: skip
+    if not shared:
+        return None
+    found: Matrix = np.mean([[one[name] / 100 for name in shared] for one in metrics], axis=1)
+    return found
 
 
 def _tables(found: Sequence[Group]) -> tuple[list[str], list[tuple[Matrix, Matrix]], Matrix]:

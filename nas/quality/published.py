@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from search_spaces.candidate import Candidate
+from search_spaces.catalogue import encoder, language_model
+
 WEIGHTS_FILE = Path(__file__).with_name("published.json")
 
 # Release of a family as a decimal year (model cards and papers). At equal size a newer LM is better: "Densing Law of
@@ -87,6 +90,53 @@ def score(row: Row) -> float:
     """Weighted sum of the known features: higher is better, comparable among designs that know the same features."""
     known = features(row)
     return sum(weight * known.get(name, centre) for name, (weight, centre) in _weights().items())
+
+
+# The scaling law of nas.quality.prior speaks of these; the rest of the score is what it does not know.
+OF_THE_LAW = ("log LM params", "log tokens", "log tokens above 576")
+RESAMPLERS = ("resampler", "q-former", "perceiver", "abstractor")
+LOW_BITS = "int4"
+
+
+def of_candidate(candidate: Candidate) -> dict[str, float]:
+    """Oriented features of a candidate, from what the catalogue says of its parts; without those of the law."""
+    seen = [encoder(candidate.encoder)]
+    if candidate.second_encoder != "none":
+        seen.append(encoder(candidate.second_encoder))
+    words = [f"{one.name} {one.timm} {one.hub or ''}".lower() for one in seen]
+    releases = [date for text in words if (date := _release(text, TEXT_ENCODERS)) is not None]
+    pooled_first = candidate.compression == "avgpool" and not candidate.projector.startswith("ldp")
+    found: dict[str, float | None] = {
+        "LM release": _release(f"{candidate.lm} {language_model(candidate.lm).hub or ''}".lower(), LANGUAGE_RELEASES),
+        "log encoder params": math.log2(sum(one.params for one in seen) / 1e6),
+        "encoder saw text": max(2.0 if _release(text, TEXT_ENCODERS) is not None else 1.0 for text in words),
+        "encoder release": max(releases, default=None),
+        "log encoders": math.log2(len(seen)),
+        "log resolution": math.log2(candidate.resolution),
+        "log tiling": math.log2(candidate.tiles if candidate.tiling == "s2" else math.sqrt(candidate.tiles)),
+        "merged after projector": -1.0 if pooled_first else 0.0,
+        "no resampler": -1.0 if any(word in candidate.projector for word in RESAMPLERS) else 0.0,
+        "full precision": -1.0 if candidate.lm_weights == LOW_BITS else 0.0,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def beyond_the_law(candidate: Candidate) -> float:
+    """Accuracy (0..1) above or below the median published design, for what the scaling law does not speak of."""
+    known = of_candidate(candidate)
+    centred = (
+        weight * (known.get(name, centre) - centre)
+        for name, (weight, centre) in _weights().items()
+        if name not in OF_THE_LAW
+    )
+    return calibration()["slope"] * sum(centred)
+
+
+@cache
+def calibration() -> dict[str, float]:
+    """slope: accuracy of a unit of score; half_width: of its 80 % interval under one recipe; coverage: as measured."""
+    found: dict[str, float] = json.loads(WEIGHTS_FILE.read_text(encoding="utf-8"))["calibration"]
+    return found
 
 
 @cache
