@@ -199,7 +199,8 @@ def ctrl_c(folder: Path, truth: list[str], times: int = 1) -> None:
     expect_stop(process.returncode, said, wanted=130)
     stored = keys(url)
     assert TRIALS > len(stored) >= TRIALS // 3 and stored == truth[: len(stored)]
-    assert (folder / "runs" / "study" / "report.html").is_file()
+    if times == 1:
+        assert (folder / "runs" / "study" / "report.html").is_file()
     code, said = run(folder, ["resume", "runs/study"])
     assert code == 0 and keys(url) == truth, said[-2000:]
 
@@ -221,7 +222,7 @@ def two_drivers(folder: Path, truth: list[str]) -> None:
 def out_of_memory(folder: Path, truth: list[str]) -> None:
     """With too little memory allowed, candidates fail with a reason and a trace, and the search ends as usual."""
     del truth
-    run_file = [*SEARCH[:-2], "--study", "small", "--set", "trial_memory_gib=0.0001", "--trials", "8"]
+    run_file = [*SEARCH[:-2], "--study", "small", "--set", "trial_memory_gib=0.002", "--trials", "8"]
     code, said = run(folder, run_file)
     assert code == 0, said[-2000:]
     told = subprocess.run(

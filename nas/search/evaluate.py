@@ -36,6 +36,9 @@ def evaluate(task: Task) -> Outcome:
     """Never raises for a failing candidate: the reason and the trace come back instead."""
     start = time.monotonic()
     try:
+        import nas.model
+        import nas.quality.score  # noqa: F401  # code is not the candidate's memory, and half an import harms the next one
+
         with within(task.limits):
             scores = _score(task)
     except Exception as error:  # the worker's edge: one failing candidate must not end the search
