@@ -106,11 +106,18 @@ def buildable(candidate: Candidate) -> str | None:
     catalogue.find_operator("token compression", candidate.compression, catalogue.compressors())
     if candidate.second_encoder != "none":
         catalogue.encoder(candidate.second_encoder)
-    layers = catalogue.language_model(candidate.lm).layers
+    published = catalogue.language_model(candidate.lm)
+    layers = published.layers
     if candidate.lm_depth > layers:
         return f"lm_depth must be in 1..{layers} for {candidate.lm}, but got {candidate.lm_depth}"
     if candidate.lm_layers not in LAYER_RULES:
         return f"lm_layers must be one of {', '.join(LAYER_RULES)}, but got {candidate.lm_layers!r}"
+    try:
+        published.resized(candidate.lm_ffn, candidate.lm_heads, candidate.lm_experts)
+    except SpaceError as error:
+        return str(error)
+    if candidate.prune_layer and set(published.layer_pattern) != {"full_attention"}:
+        return f"fastv needs full attention in every decoder layer, but got lm={candidate.lm}"
     return broken(building_rules(), candidate)
 
 

@@ -14,15 +14,18 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Confi
 
 from nas import cost_language
 from nas.cost import cost
-from nas.errors import ConfigError
+from nas.errors import ConfigError, NotMeasuredError
 from nas.export import export_hf
+from nas.latency.blocks import needed
 from nas.model import MultimodalLM, Processor, Sources, build
 from nas.model.language import build_language_model
 from nas.model.narrow_cache import narrow_cache
 from nas.model.quantised import Int4Linear, Int8Linear, quantise
+from nas.train.packing import Pack, hidden_states, question_ids
 from nas.workload import load as workload
 from search_spaces import SpaceError, catalogue
 from search_spaces.candidate import Candidate
+from search_spaces.rules import buildable
 
 SPEC = catalogue.language_model("llama-micro")
 ONE = workload("vqa-short")
@@ -58,6 +61,23 @@ def test_a_language_model_of_every_form_answers_about_an_image(form: str, tmp_pa
             logits = model(input_ids=ids, pixel_values=pixels, use_cache=False).logits
             ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
     assert torch.equal(found, ids)
+
+
+@pytest.mark.parametrize("form", ["mamba", "lfm2", "gemma3_text"])
+def test_several_questions_about_one_image_train_as_one_sequence_each(form: str, tmp_path: Path) -> None:
+    """Packed hidden states are those of single sequences, also where a state would carry one text into the next."""
+    spec = small(form)
+    build_language_model(spec, range(spec.layers), "sdpa").config.save_pretrained(tmp_path)
+    model = build(micro(lm=str(tmp_path), lm_depth=6, compression="avgpool", compression_factor=4), weights="random")
+    processor = Processor.of(model.candidate)
+    _, pixels = request(model)
+    features = model.vision_tokens(pixels)
+    texts = [question_ids(processor, text) for text in ("What?", "Is it a dog?")]
+    with torch.inference_mode():
+        packed = hidden_states(model, processor, [Pack(0, texts)], features)
+        alone = [hidden_states(model, processor, [Pack(0, [text])], features)[0] for text in texts]
+    for together, single in zip(packed, alone, strict=True):
+        torch.testing.assert_close(together.float(), single.float(), atol=0.1, rtol=0.1)  # bfloat16 autocast
 
 
 @pytest.mark.parametrize("changes", [{"lm_ffn": 96}, {"lm_heads": 2}, {"lm_experts": 4}, {"lm_ffn": 64, "lm_heads": 2}])
@@ -233,6 +253,13 @@ def test_generation_uses_the_narrow_cache() -> None:
     )  # fmt: skip
     assert {layer.keys.dtype for layer in found.past_key_values.layers} == {torch.int8}
     assert found.sequences.shape[1] == ids.shape[1] + 3
+
+
+def test_no_composed_latency_is_passed_off_as_that_of_a_changed_decoder() -> None:
+    assert buildable(micro(lm_weights="int4", kv_cache="int8", lm_ffn=64)) is None
+    assert "lm_heads of llama-micro must be one of 2, 4" in (buildable(micro(lm_heads=3)) or "")
+    with pytest.raises(NotMeasuredError, match="changes lm_ffn, lm_weights; measure it end to end"):
+        needed(micro(lm_weights="int4", lm_ffn=64), ONE)
 
 
 def test_attention_is_the_one_that_the_candidate_names() -> None:

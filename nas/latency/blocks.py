@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from nas.errors import NotMeasuredError
 from nas.workload import Workload
 from search_spaces import Candidate
 from search_spaces.catalogue import encoder
@@ -31,6 +32,8 @@ SHELL_LENGTHS = (16, 256, 4096, 8192)
 CONTEXTS = (16, 256, 1024, 4096, 8192)
 DEPTHS = (2, 14)  # of decoders that are compiled whole
 LAYERED_DEPTH = 12  # of decoders that run layer by layer: their weights together are far larger than any cache
+# What a candidate may change of its decoder's layers: no block is timed of these, and none is passed off as one.
+DECODER_AXES = ("lm_ffn", "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention", "prune_layer")
 WHOLE_DECODER = frozenset({"onnxruntime", "openvino"})  # runtimes that compile the decoder as one graph
 
 
@@ -115,7 +118,12 @@ class BlockTiming:
 
 
 def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager") -> list[BlockSpec]:
-    """The blocks that `compose` reads for this candidate."""
+    """The blocks that `compose` reads for this candidate. Raises: NotMeasuredError where no block is of its decoder."""
+    if changed := [name for name in DECODER_AXES if getattr(candidate, name) != Candidate.model_fields[name].default]:
+        raise NotMeasuredError(
+            f"blocks are of a decoder as published, but {candidate} changes {', '.join(changed)}; "
+            "measure it end to end with --how measured"
+        )
     images = workload.images * workload.batch
     prompt, context = lengths(candidate, workload)
     first = [preprocess_block(candidate, images), vision_block(candidate, images), projector_block(candidate, images)]

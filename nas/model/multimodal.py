@@ -99,6 +99,7 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
         )
         kinds = {self.language_spec.layer_kinds[index] for index in candidate_layers(candidate, self.language_spec)}
+        self.is_recurrent = bool(kinds & {"conv", "mamba", "mamba2", "hybrid"})
         self._has_attention = bool(kinds & {"full_attention", "sliding_attention", "hybrid"})
         self._cache_name = cache_argument(self.language_model)
         if quantised:

@@ -35,6 +35,8 @@ def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pac
 
     `features`: (images, N, D), or the pixels (images, 3, R, R) themselves where the encoder trains.
     """
+    if model.is_recurrent:  # a state takes in whatever comes before: no mask can part two texts
+        packs = [Pack(pack.image, [text]) for pack in packs for text in pack.texts]
     prefix = 1 + processor.visual_tokens
     longest = prefix + max(sum(map(len, pack.texts)) for pack in packs)
     ids = torch.full((len(packs), longest), processor.end_id)
@@ -56,11 +58,9 @@ def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pac
     with torch.autocast("cpu", dtype=torch.bfloat16):
         seen = features[[pack.image for pack in packs]].float()
         visual = model.project_tokens(seen) if seen.ndim == 3 else model.encode_images(seen)
+        apart = {} if model.is_recurrent else {"attention_mask": _mask(owner), "position_ids": positions}
         states: Tensor = model.decoder(
-            inputs_embeds=model.embed(ids, visual.float()),
-            attention_mask=_mask(owner),
-            position_ids=positions,
-            use_cache=False,
+            inputs_embeds=model.embed(ids, visual.float()), use_cache=False, **apart
         ).last_hidden_state
     return [states[row, start:end] for row, start, end in spans]
 
