@@ -113,7 +113,7 @@ def kept_kinds(lm: LanguageModelSpec, rule: str, depth: int) -> tuple[LayerKind,
     """What the layers that stay mix tokens by."""
     if len(lm.layer_pattern) == 1:
         return lm.layer_pattern * depth
-    return tuple(lm.layer_kinds[index] for index in kept_layers(rule, lm.layers, depth))
+    return tuple(lm.layer_kinds[index] for index in kept_layers(rule, lm, depth))
 
 
 def layers(candidate: Candidate) -> list[Layer]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from search_spaces.catalogue import LanguageModelSpec
 
-def kept_layers(rule: str, layers: int, depth: int) -> list[int]:
-    """Which decoder layers stay. `uniform`: evenly spaced, the first and the last among them."""
-    if rule != "uniform":
-        raise KeyError(rule)
-    if not 1 <= depth <= layers:
-        raise ValueError(f"lm_depth must be in 1..{layers}, but got {depth}")
-    if depth == 1:
-        return [0]
-    return [round(i * (layers - 1) / (depth - 1)) for i in range(depth)]
+
+def kept_layers(rule: str, spec: LanguageModelSpec, depth: int) -> list[int]:
+    """Which decoder layers stay, rising. `uniform`: evenly spaced, the first and the last among them; `first`: the
+    first ones; any other rule: all but those that go first in the layer order of that name (`nas.model.layer_order`).
+    """
+    if not 1 <= depth <= spec.layers:
+        raise ValueError(f"lm_depth must be in 1..{spec.layers}, but got {depth}")
+    if rule == "uniform":
+        steps = max(1, depth - 1)
+        return [round(i * (spec.layers - 1) / steps) for i in range(depth)]
+    if rule == "first":
+        return list(range(depth))
+    return sorted(spec.layer_orders[rule][spec.layers - depth :])

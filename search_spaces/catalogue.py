@@ -111,6 +111,9 @@ class LanguageModelSpec(_Record):
     tokenizer: str = Field(default="bytes", description="key of nas.model.pretrained tokenizers, or a folder")
     hub: str | None = Field(default=None, description="repository on the Hugging Face hub, asked only on request")
     weights: str | None = Field(default=None, description="key of nas.model.pretrained, None = random")
+    layer_orders: dict[str, list[int]] = Field(
+        default_factory=dict, description="rule of lm_layers -> layers in the order in which they are dropped"
+    )
     package: str | None = None
     source: str
 

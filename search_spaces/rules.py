@@ -20,7 +20,7 @@ ORDER = (
     "projector", "compression_factor", "compression", "lm", "lm_depth", "prune_layer", "lm_layers", "lm_ffn",
     "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention",
 )  # fmt: skip
-LAYER_RULES = ("uniform",)
+LAYER_RULES = ("uniform", "first", "influence", "calibration")
 
 
 class Rule(BaseModel):

@@ -32,6 +32,13 @@ def _block_side(values: Values) -> int:
     return side if side * side == factor else 0
 
 
+def _layer_rule(values: Values) -> str:
+    """Layers of random weights are all alike; an order other than the plain ones must be in the catalogue."""
+    lm, rule = _lm(values), values["lm_layers"]
+    known = rule == "uniform" or (lm.weights is not None and (rule == "first" or rule in lm.layer_orders))
+    return "known" if known else "unknown"
+
+
 # name -> the axes that decide it, and how
 DERIVED: dict[str, tuple[tuple[str, ...], Callable[[Values], Value]]] = {
     "encoder_family": (("encoder",), lambda values: _encoder(values).family),
@@ -45,6 +52,7 @@ DERIVED: dict[str, tuple[tuple[str, ...], Callable[[Values], Value]]] = {
     "lm_widest_cut": (("lm",), lambda values: _lm(values).ffn - 1),
     "lm_most_heads_cut": (("lm",), lambda values: _lm(values).heads - 1),
     "lm_heads_a_group": (("lm",), lambda values: _lm(values).heads // _lm(values).kv_heads),
+    "lm_layer_rule": (("lm", "lm_layers"), _layer_rule),
     "last_pruning_layer": (("lm_depth",), lambda values: int(values["lm_depth"]) - 1),
 }
 

@@ -23,7 +23,7 @@ FORMS = sorted({spec.architecture for spec in MODELS})
 
 def meta(spec: LanguageModelSpec, depth: int) -> PreTrainedModel:
     with torch.device("meta"):
-        return build_language_model(spec, kept_layers("uniform", spec.layers, depth), "sdpa").eval()
+        return build_language_model(spec, kept_layers("uniform", spec, depth), "sdpa").eval()
 
 
 def small(architecture: str, **changes: Any) -> LanguageModelSpec:
@@ -71,11 +71,12 @@ def test_parameters_stay_exact_when_layers_are_dropped(form: str) -> None:
 
 def test_layer_types_are_cut_with_the_depth_to_those_of_the_kept_layers() -> None:
     spec = catalogue.language_model("lfm2-350m")
-    kept = kept_layers("uniform", spec.layers, 6)
+    kept = kept_layers("uniform", spec, 6)
     config = meta(spec, 6).config
     assert config.layer_types == [spec.layer_kinds[index] for index in kept]
-    config = meta(catalogue.language_model("smollm3-3b"), 9).config
-    assert config.no_rope_layers == [[1, 1, 1, 0][index % 4] for index in kept_layers("uniform", 36, 9)]
+    spec = catalogue.language_model("smollm3-3b")
+    config = meta(spec, 9).config
+    assert config.no_rope_layers == [[1, 1, 1, 0][index % 4] for index in kept_layers("uniform", spec, 9)]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -85,7 +85,8 @@ def test_ldp_v2_is_mlp_then_pooling_then_depthwise_position_encoding() -> None:
 @given(st.integers(1, 40).flatmap(lambda layers: st.tuples(st.just(layers), st.integers(1, layers))))
 def test_uniform_layers_are_rising_and_hold_both_ends(sizes: tuple[int, int]) -> None:
     layers, depth = sizes
-    kept = kept_layers("uniform", layers, depth)
+    spec = catalogue.language_model("smollm2-135m").model_copy(update={"layers": layers})
+    kept = kept_layers("uniform", spec, depth)
     assert len(set(kept)) == depth
     assert kept == sorted(kept)
     assert kept[0] == 0
@@ -95,7 +96,7 @@ def test_uniform_layers_are_rising_and_hold_both_ends(sizes: tuple[int, int]) ->
 @pytest.mark.parametrize("depth", [0, 31])
 def test_depth_outside_the_model_is_refused(depth: int) -> None:
     with pytest.raises(ValueError, match=r"lm_depth must be in 1..30"):
-        kept_layers("uniform", 30, depth)
+        kept_layers("uniform", catalogue.language_model("smollm2-135m"), depth)
 
 
 @pytest.mark.parametrize("name", ["conv-micro", "efficientnet-lite0"])

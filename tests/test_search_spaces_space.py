@@ -165,6 +165,7 @@ def test_decoding_a_value_that_is_not_on_its_axis_is_refused() -> None:
         ({"compression_factor": 8}, "square number"),
         ({"lm_depth": 7}, "lm_depth must be in 1..6"),
         ({"lm_layers": "best"}, "lm_layers must be one of uniform"),
+        ({"lm_layers": "influence"}, "a choice of layers needs pretrained weights"),
         ({"compression": "none"}, "exactly when compression_factor is 1"),
         ({"fusion": "channel"}, "second_encoder must be 'none' exactly when fusion is 'none'"),
         ({"tiles": 4}, "tiling must be 'none' exactly when tiles is 1"),

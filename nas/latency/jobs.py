@@ -147,6 +147,6 @@ def photo() -> Any:
 def causal_lm(lm: str, layers: int) -> PreTrainedModel:
     """A language model of the catalogue's shape with random weights."""
     spec = catalogue.language_model(lm)
-    model = build_language_model(spec, kept_layers("uniform", spec.layers, layers) if layers else [], "sdpa")
+    model = build_language_model(spec, kept_layers("uniform", spec, layers) if layers else [], "sdpa")
     model.train(False)
     return model

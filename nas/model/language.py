@@ -66,4 +66,4 @@ def cache_argument(model: PreTrainedModel) -> str:
 
 def candidate_layers(candidate: Candidate, spec: LanguageModelSpec) -> list[int]:
     """Which layers of the published model a candidate keeps."""
-    return kept_layers(candidate.lm_layers, spec.layers, candidate.lm_depth)
+    return kept_layers(candidate.lm_layers, spec, candidate.lm_depth)
