@@ -26,12 +26,12 @@ def ask(export: Path, image_path: Path, question: str, max_new_tokens: int = 16)
     except (OSError, UnidentifiedImageError) as error:
         raise ConfigError(f"cannot read an image from {image_path}: {error}; give a PNG or JPEG file") from error
     model, processor = load_export(export)
-    ids = torch.tensor([processor.prompt(question)])
+    ids = torch.tensor([processor.prompt(question, processor.fitted_tokens(image))])
     with torch.inference_mode():
         produced = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=processor.pixels([image]),
+            pixel_values=processor.pixels([image], fit=True),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             eos_token_id=processor.end_id,

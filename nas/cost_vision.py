@@ -3,7 +3,51 @@
 from __future__ import annotations
 
 from nas.records import DTYPE_BYTES
-from search_spaces.catalogue import EncoderSpec
+from search_spaces import Candidate
+from search_spaces.catalogue import EncoderSpec, encoder
+
+
+def views(candidate: Candidate) -> int:
+    """Most pictures that the encoders see of one image: its tiles and a thumbnail, or the crops of every scale."""
+    if candidate.tiling == "s2":
+        return sum(scale * scale for scale in range(1, candidate.tiles + 1))
+    return 1 if candidate.tiling == "none" else candidate.tiles + 1
+
+
+def sets(candidate: Candidate) -> int:
+    """Most grids of tokens of one image that pass through compression and projector."""
+    pictures = 1 if candidate.tiling == "s2" else views(candidate)
+    return pictures * (2 if candidate.fusion == "sequence" else 1)
+
+
+def token_width(candidate: Candidate, first: EncoderSpec, second: EncoderSpec | None) -> int:
+    """Channels of the tokens that reach the connector."""
+    width = first.width + (0 if second is None else second.width)
+    return width * (candidate.tiles if candidate.tiling == "s2" else 1)
+
+
+def design_width(candidate: Candidate) -> int:
+    """The same, from the catalogue."""
+    return token_width(candidate, encoder(candidate.encoder), second_encoder(candidate))
+
+
+def second_encoder(candidate: Candidate) -> EncoderSpec | None:
+    """The encoder that sees the same image, where there is one."""
+    return None if candidate.second_encoder == "none" else encoder(candidate.second_encoder)
+
+
+def vision_params(candidate: Candidate) -> int:
+    """Parameters of the encoder, cut as the candidate cuts it, and of a second one."""
+    own = encoder_params(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
+    second = second_encoder(candidate)
+    return own + (0 if second is None else encoder_params(second, candidate.resolution))
+
+
+def view_flops(candidate: Candidate) -> int:
+    """FLOPs of all encoders for one view."""
+    own = vision_flops(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
+    second = second_encoder(candidate)
+    return own + (0 if second is None else vision_flops(second, candidate.resolution))
 
 
 def encoder_params(spec: EncoderSpec, resolution: int, depth: int = 0) -> int:

@@ -76,12 +76,14 @@ class ProbeBatch:
 
 def random_batch(
     *, resolution: int, visual_tokens: int, image_token_id: int, vocab: int,
-    text_tokens: int = 8, size: int = 4, seed: int = 0,
+    text_tokens: int = 8, size: int = 4, seed: int = 0, views: int = 1,
 ) -> ProbeBatch:  # fmt: skip
-    """Smooth random images and random text with the image first; the last half of the text is labelled."""
+    """Smooth random images, of `views` views each, and random text with the image first; its last half is labelled."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(size, 3, 8, 8, generator=generator)
+    coarse = torch.randn(size * views, 3, 8, 8, generator=generator)
     pixels = torch.nn.functional.interpolate(coarse, size=(resolution, resolution), mode="bicubic")
+    if views > 1:
+        pixels = pixels.reshape(size, views, 3, resolution, resolution)
     text = torch.randint(0, vocab - 1, (size, text_tokens), generator=generator)
     text += text >= image_token_id  # every id but the placeholder
     ids = torch.cat([torch.full((size, visual_tokens), image_token_id), text], dim=1)

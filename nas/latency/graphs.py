@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from nas.model.project import connect
+
 OPSET = 20
 
 
@@ -67,13 +69,16 @@ def cache_names(state: str, layers: int) -> list[str]:
 
 
 class _Vision(nn.Module):
+    """What `MultimodalLM.encode_images` does, without the language model."""
+
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.vision, self.frames = model.vision, model.frames
+        self.compressor, self.projector, self.count = model.compressor, model.projector, model.set_tokens
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        found: Tensor = self.model.encode_images(pixel_values)
-        return found
+        """(B, 3, R, R) or (B, V, 3, R, R) -> (B, M, H)."""
+        return connect(self.vision(pixel_values), self.count, self.frames, self.compressor, self.projector)
 
 
 def vision_part(model: Any) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from nas.cost_vision import second_encoder
 from nas.model import pretrained
 from nas.model.language import candidate_layers
 from nas.model.load import LoadReport, fill_encoder, fill_language_model, read_encoder, read_language_model
@@ -51,18 +52,23 @@ def build(
     became of each tensor. Raises: MissingPackageError, SpaceError, ConfigError.
     """
     encoder, language = catalogue.encoder(candidate.encoder), catalogue.language_model(candidate.lm)
+    second = second_encoder(candidate)
     language.resized(candidate.lm_ffn, candidate.lm_heads, candidate.lm_experts)  # mistakes are told from here
     config = MultimodalConfig(
         candidate=candidate.to_dict(),
         encoder=encoder.model_dump(mode="json"),
         language_model=language.model_dump(mode="json"),
+        second_encoder=second.model_dump(mode="json") if second else None,
     )
     load = weights == "pretrained"
     loads_encoder = sources.encoder is not None or (load and encoder.weights is not None)
     loads_language = sources.lm is not None or (load and language.weights is not None)
     # Drawing random weights that are overwritten at once is most of the time; only the projector keeps its own.
     overwritten = (
-        load and bool(encoder.weights and language.weights) and sources == Sources() and not _is_resized(candidate)
+        load
+        and bool(encoder.weights and language.weights and (second is None or second.weights))
+        and sources == Sources()
+        and not _is_resized(candidate)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -75,7 +81,9 @@ def build(
         if not torch.empty(0).is_meta:
             model.language_model.tie_weights()
     if loads_encoder:
-        model.reports["encoder"] = load_encoder(model.vision, encoder, sources)
+        model.reports["encoder"] = load_encoder(model.vision.encoders[0], encoder, sources)
+    if load and second is not None and second.weights is not None:
+        model.reports["second encoder"] = load_encoder(model.vision.encoders[1], second)
     if loads_language:
         model.reports["language model"] = _load_language_model(model, language, sources)
     if quantised:

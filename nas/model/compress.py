@@ -110,7 +110,7 @@ def merge(tokens: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """One round that removes `count` tokens: (B, n, D), (B, n, 1) -> (B, n - count, D), (B, n - count, 1)."""
     metric = F.normalize(tokens, dim=-1)
     nearness, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(-1)  # (B, |A|)
-    order = nearness.argsort(dim=-1, descending=True, stable=True)
+    order = nearness.topk(nearness.shape[-1], -1).indices
     gone, stay = order[:, :count], order[:, count:]
     weighted = torch.cat([tokens * sizes, sizes], -1)  # (B, n, D + 1)
     a, b = weighted[:, ::2], weighted[:, 1::2]
@@ -119,7 +119,7 @@ def merge(tokens: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]:
     b = b.scatter_add(1, target, a.gather(1, gone.unsqueeze(-1).expand(-1, -1, width)))
     kept = torch.cat([a.gather(1, stay.unsqueeze(-1).expand(-1, -1, width)), b], 1)
     odd = 2 * torch.arange(b.shape[1], device=tokens.device).expand(len(tokens), -1) + 1
-    raster = torch.cat([2 * stay, odd], 1).argsort(-1).unsqueeze(-1).expand(-1, -1, width)
+    raster = torch.cat([2 * stay, odd], 1).sort(-1).indices.unsqueeze(-1).expand(-1, -1, width)
     kept = kept.gather(1, raster)
     return kept[..., :-1] / kept[..., -1:], kept[..., -1:]
 

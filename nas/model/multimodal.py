@@ -16,13 +16,16 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from nas.cost_vision import sets, token_width
+from nas.model.compress import FrameMerging
 from nas.model.fastv import FastV
 from nas.model.language import build_language_model, cache_argument, candidate_layers, language_config
 from nas.model.load import LoadReport
 from nas.model.narrow_cache import StateCache, narrow_cache
-from nas.model.project import build_connector
+from nas.model.project import build_connector, connect
+from nas.model.prune import PRUNERS
 from nas.model.quantised import quantise
-from nas.model.vision import VisionEncoder
+from nas.model.views import build_vision
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec, LanguageModelSpec, LayerKind, SpaceError
 
@@ -37,11 +40,13 @@ class MultimodalConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         candidate: dict[str, Any] | None = None,
         encoder: dict[str, Any] | None = None,
         language_model: dict[str, Any] | None = None,
+        second_encoder: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.candidate = candidate or {}
         self.encoder = encoder or {}
         self.language_model = language_model or {}
+        self.second_encoder = second_encoder or {}
         kwargs.setdefault("tie_word_embeddings", bool(self.language_model.get("tied_embeddings", False)))
         super().__init__(**kwargs)
 
@@ -87,12 +92,12 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self.encoder_spec = EncoderSpec(**config.encoder)
         self.language_spec = shaped_spec(LanguageModelSpec(**config.language_model), self.candidate)
         candidate, hidden = self.candidate, self.language_spec.hidden
-        self.vision = VisionEncoder(
-            self.encoder_spec, candidate.resolution, candidate.encoder_depth, candidate.compression,
-            candidate.compression_factor,
-        )  # fmt: skip
+        second = EncoderSpec(**config.second_encoder) if config.second_encoder else None
+        self.vision: Any = build_vision(candidate, self.encoder_spec, second)
+        self.frames = FrameMerging(candidate.temporal_factor)
         self.compressor, self.projector = build_connector(
-            candidate.projector, candidate.compression, candidate.compression_factor, self.encoder_spec.width, hidden,
+            candidate.projector, candidate.compression, candidate.compression_factor,
+            token_width(candidate, self.encoder_spec, second), hidden,
             self.encoder_spec.grid_side(candidate.resolution),
         )  # fmt: skip
         self.language_model = build_language_model(
@@ -113,8 +118,16 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
 
     @property
     def visual_tokens(self) -> int:
-        """M, the visual tokens of one image that enter the language model."""
-        return self.encoder_spec.tokens(self.candidate.resolution, self.candidate.entering_factor)
+        """M, the visual tokens of one image that enter the language model; of its most tiles."""
+        return sets(self.candidate) * self.encoder_spec.tokens(
+            self.candidate.resolution, self.candidate.entering_factor
+        )
+
+    @property
+    def set_tokens(self) -> int:
+        """N of one grid of tokens, as the encoder hands it on."""
+        pruned = self.candidate.compression_factor if self.candidate.compression in PRUNERS else 1
+        return self.encoder_spec.tokens(self.candidate.resolution, pruned)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Every part has initialised itself on construction."""
@@ -151,17 +164,16 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def vision_tokens(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R) -> (B, N, D), the encoder's own tokens."""
+        """pixel_values: (B, 3, R, R), or V views (B, V, 3, R, R) -> (B, N, D), the encoder's tokens of all views."""
         tokens: Tensor = self.vision(pixel_values)
         return tokens
 
     def project_tokens(self, tokens: Tensor) -> Tensor:
         """tokens: (B, N, D) -> (B, M, H), compressed and projected."""
-        projected: Tensor = self.projector(self.compressor(tokens))
-        return projected
+        return connect(tokens, self.set_tokens, self.frames, self.compressor, self.projector)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R) -> (B, M, H), what enters the language model."""
+        """pixel_values as of `vision_tokens` -> (B, M, H), what enters the language model."""
         return self.project_tokens(self.vision_tokens(pixel_values))
 
     def embed(self, input_ids: Tensor, visual: Tensor | None) -> Tensor:

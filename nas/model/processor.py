@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nas.cost_vision import sets
 from nas.model import pretrained
+from nas.model.tiles import cut, tile_grid
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec, encoder, language_model
 
@@ -26,9 +28,9 @@ class Processor:
 
     def __init__(
         self, resolution: int, mean: list[float], std: list[float], image_token_id: int, visual_tokens: int,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase, tiling: str = "none", tiles: int = 1,
     ) -> None:  # fmt: skip
-        self.resolution = resolution
+        self.resolution, self.tiling, self.tiles = resolution, tiling, tiles
         self.mean, self.std = mean, std
         self.image_token_id, self.visual_tokens = image_token_id, visual_tokens
         self.tokenizer = tokenizer
@@ -40,17 +42,35 @@ class Processor:
     def of(cls, candidate: Candidate) -> Processor:
         """The processor of a candidate of the catalogue."""
         spec, language = encoder(candidate.encoder), language_model(candidate.lm)
-        tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
+        tokens = sets(candidate) * spec.tokens(candidate.resolution, candidate.entering_factor)
         tokenizer = pretrained.tokenizer(language.tokenizer)
-        return cls(candidate.resolution, list(spec.mean), list(spec.std), language.image_token_id, tokens, tokenizer)
+        return cls(
+            candidate.resolution, list(spec.mean), list(spec.std), language.image_token_id, tokens, tokenizer,
+            candidate.tiling, candidate.tiles,
+        )  # fmt: skip
 
-    def pixels(self, images: list[Image]) -> Tensor:
-        """PIL images of any size -> (B, 3, R, R), bicubic, scaled to 0..1 and normalised."""
-        return preprocess(images, self.resolution, self.mean, self.std)
+    def pixels(self, images: list[Image], *, fit: bool = False) -> Tensor:
+        """PIL images of any size -> (B, 3, R, R), or (B, V, 3, R, R) where images are tiled; bicubic, normalised.
 
-    def prompt(self, question: str) -> list[int]:
-        """Token ids up to where the answer starts."""
-        return [self.start_id, *[self.image_token_id] * self.visual_tokens, *self._ids(question), self.end_id]
+        Every image gets all tiles; with `fit` fewer where it is small, and where V differs they lie flat: (n, 3, R, R).
+        """
+        if self.tiling == "none":
+            return preprocess(images, self.resolution, self.mean, self.std)
+        views = [cut(image, self.tiling, self.tiles, self.resolution, fit=fit) for image in images]
+        pixels = preprocess([view for several in views for view in several], self.resolution, self.mean, self.std)
+        return pixels.unflatten(0, (len(images), -1)) if len({len(several) for several in views}) == 1 else pixels  # type: ignore[no-untyped-call]
+
+    def fitted_tokens(self, image: Image) -> int:
+        """Visual tokens of one image where it gets only the tiles that it can fill."""
+        if self.tiling != "any-resolution":
+            return self.visual_tokens
+        rows, columns = tile_grid(image.size, self.tiling, self.tiles, self.resolution, fit=True)
+        return self.visual_tokens * (rows * columns + 1) // (self.tiles + 1)
+
+    def prompt(self, question: str, visual_tokens: int | None = None) -> list[int]:
+        """Token ids up to where the answer starts, of an image with all tiles if not told otherwise."""
+        places = [self.image_token_id] * (self.visual_tokens if visual_tokens is None else visual_tokens)
+        return [self.start_id, *places, *self._ids(question), self.end_id]
 
     def answer(self, answer: str) -> list[int]:
         """Token ids of an answer with its end mark."""
@@ -96,9 +116,12 @@ class Processor:
         """The processor of an export."""
         from transformers import PreTrainedTokenizerFast
 
-        tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
+        tokens = sets(candidate) * spec.tokens(candidate.resolution, candidate.entering_factor)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        return cls(candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer)
+        return cls(
+            candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer,
+            candidate.tiling, candidate.tiles,
+        )  # fmt: skip
 
 
 def _special(tokenizer: PreTrainedTokenizerBase, text: str, otherwise: int | None) -> int:

@@ -143,3 +143,10 @@ def build_connector(
     method = "none" if projector in SELF_POOLING else compression
     compressor, arriving = build_compressor(method, factor, width)
     return compressor, build_projector(projector, arriving, hidden, factor, side)
+
+
+def connect(tokens: Tensor, count: int, frames: nn.Module, compressor: nn.Module, projector: nn.Module) -> Tensor:
+    """(B, S count, D) tokens of S sets -> (B, M, H): frames merged, then each set compressed and projected alone."""
+    sets: Tensor = frames(tokens.reshape(len(tokens), -1, count, tokens.shape[-1]))
+    projected: Tensor = projector(compressor(sets.flatten(0, 1)))
+    return projected.reshape(len(tokens), -1, projected.shape[-1])

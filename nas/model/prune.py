@@ -78,7 +78,7 @@ def prumerge(tokens: Tensor, scores: Tensor, keys: Tensor, left: int) -> Tensor:
 
 def _split(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """(indices of the `count` highest, indices of the rest), each in raster order."""
-    order = scores.argsort(dim=-1, descending=True, stable=True)
+    order = scores.topk(scores.shape[-1], -1).indices
     return order[:, :count].sort(-1).values, order[:, count:].sort(-1).values
 
 

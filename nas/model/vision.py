@@ -30,6 +30,11 @@ class VisionEncoder(nn.Module):
         self.backbone: Any = backbone
 
     @property
+    def encoders(self) -> list[VisionEncoder]:
+        """Itself: the one encoder of a design without a second."""
+        return [self]
+
+    @property
     def blocks(self) -> nn.ModuleList:
         """The blocks of a ViT, in order."""
         if self.spec.timm:
@@ -37,7 +42,10 @@ class VisionEncoder(nn.Module):
         return longest_list(self.backbone)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R) -> (B, N, D), or (B, N / factor, D) where tokens are pruned."""
+        """pixel_values: (B, 3, R, R) or (B, V, 3, R, R) -> (B, V N, D); N / factor of each where tokens are pruned."""
+        if pixel_values.ndim == 5:  # several pictures: their tokens follow each other
+            tokens: Tensor = self(pixel_values.flatten(0, 1))
+            return tokens.reshape(len(pixel_values), -1, tokens.shape[-1])
         if self.pruner is not None:
             return self._pruned(pixel_values)
         features = self.features(pixel_values)

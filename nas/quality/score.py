@@ -25,11 +25,13 @@ PROBE_IMAGES, PROBE_TEXT = 4, 8
 
 def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
     """The batch that every proxy of this model sees: smooth random images with random text."""
+    from nas.cost_vision import views
     from proxies.batch import random_batch
 
     return random_batch(
         size=PROBE_IMAGES,
         resolution=model.candidate.resolution,
+        views=views(model.candidate),
         visual_tokens=model.visual_tokens,
         text_tokens=PROBE_TEXT,
         vocab=model.language_spec.vocab,

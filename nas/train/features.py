@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nas.cache_folder import cache_folder
 from nas.model import MultimodalLM, Processor
+from nas.model.vision import VisionEncoder
 from nas.train.data import Split
 
 BATCH = 16
@@ -22,6 +23,8 @@ def encoder_features(model: MultimodalLM, processor: Processor, split: Split, se
     spec = model.encoder_spec
     weights = spec.weights or f"random-{seed}"
     name = f"{spec.name}-{weights}-{processor.resolution}"
+    if not isinstance(model.vision, VisionEncoder) or model.vision.pruner or model.candidate.encoder_depth:
+        name += f"-{model.candidate.key}"  # tokens of this very design
     return _kept(name, processor, split, model.vision_tokens, progress)
 
 

@@ -1,0 +1,91 @@
+"""One image seen several times: tiles and a thumbnail, scales, or two encoders; the tokens of all of it in one tensor.
+
+A set is one square grid of tokens; compression and projector run on each. B images of V views make S sets each.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.model.grid import to_grid, to_tokens
+from nas.model.vision import VisionEncoder
+from search_spaces.candidate import Candidate
+from search_spaces.catalogue import EncoderSpec
+
+
+def build_vision(candidate: Candidate, first: EncoderSpec, second: EncoderSpec | None) -> VisionEncoder | MultiView:
+    """What turns pixels into tokens: one encoder, or several views of it and of a second one."""
+    encoder = VisionEncoder(
+        first, candidate.resolution, candidate.encoder_depth, candidate.compression, candidate.compression_factor
+    )
+    if candidate.tiling == "none" and candidate.temporal_factor == 1 and second is None:
+        return encoder
+    other = None if second is None else VisionEncoder(second, candidate.resolution)
+    return MultiView(encoder, other, candidate.fusion, candidate.tiles if candidate.tiling == "s2" else 1)
+
+
+class MultiView(nn.Module):
+    """(B, 3, R, R) or (B, V, 3, R, R) -> (B, S N, D').
+
+    Two encoders: the second's map is brought to the first's grid by area. `channel` puts both side by side, D' = D1 +
+    D2 (Prismatic, Karamcheti et al. 2024). `sequence` makes two sets of each view, each encoder in channels of its own,
+    so that the projector's first matrix is one matrix an encoder (as the two adapters of MoF, Tong et al. 2024).
+    S2 (Shi et al. 2024, arXiv 2403.13043): views are the s x s crops of scales s = 1, 2, ..; each scale's map is
+    stitched, brought to the grid by area, and all scales are put side by side: N stays, D' is D times the scales.
+    """
+
+    def __init__(self, first: VisionEncoder, second: VisionEncoder | None, fusion: str, scales: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.fusion, self.scales = fusion, scales
+
+    @property
+    def encoders(self) -> list[VisionEncoder]:
+        """The first, and the second where there is one."""
+        return [self.first] if self.second is None else [self.first, self.second]
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values: (B, V, 3, R, R), or (B, 3, R, R) where V is 1 or all views lie flat."""
+        views = pixel_values.flatten(0, 1) if pixel_values.ndim == 5 else pixel_values
+        tokens = self._encode(views)  # (B V, sets, N, D)
+        images = len(pixel_values)
+        if self.scales > 1:
+            crops = sum(scale**2 for scale in range(1, self.scales + 1))
+            images = len(views) // crops
+            tokens = self._stitched(tokens.reshape(images, crops, *tokens.shape[1:]))
+        return tokens.reshape(images, -1, tokens.shape[-1])
+
+    def _encode(self, views: Tensor) -> Tensor:
+        """(V, 3, R, R) -> (V, sets, N, D'), sets being 2 where two encoders' tokens follow each other."""
+        own: Tensor = self.first(views)
+        if self.second is None:
+            return own.unsqueeze(1)
+        side = self.first.spec.grid_side(self.first.resolution)
+        grid = to_grid(self.second(self._renormalised(views)))
+        other = to_tokens(F.adaptive_avg_pool2d(grid, (side, side)))
+        if self.fusion == "channel":
+            return torch.cat([own, other], -1).unsqueeze(1)
+        width = own.shape[-1]
+        return torch.stack([F.pad(own, (0, other.shape[-1])), F.pad(other, (width, 0))], 1)
+
+    def _renormalised(self, views: Tensor) -> Tensor:
+        """Pixels with the mean and deviation of the second encoder."""
+        assert self.second is not None
+        (mean, std), (to_mean, to_std) = (
+            (views.new_tensor(spec.mean).view(3, 1, 1), views.new_tensor(spec.std).view(3, 1, 1))
+            for spec in (self.first.spec, self.second.spec)
+        )
+        return (views * std + mean - to_mean) / to_std
+
+    def _stitched(self, tokens: Tensor) -> Tensor:
+        """(B, crops, sets, N, D) -> (B, sets, N, scales D)."""
+        images, _, sets, count, width = tokens.shape
+        side, start, maps = round(count**0.5), 0, []
+        for scale in range(1, self.scales + 1):
+            crops = tokens[:, start : start + scale**2].reshape(images, scale, scale, sets, side, side, width)
+            start += scale**2
+            large = crops.permute(0, 3, 6, 1, 4, 2, 5).reshape(images * sets, width, scale * side, scale * side)
+            maps.append(F.avg_pool2d(large, scale))
+        return to_tokens(torch.cat(maps, 1)).reshape(images, sets, count, -1)
