@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig, ConvNextConfig, Dinov2Config, PreTrainedConfig, SiglipVisionConfig
 
 from nas.cost_vision import encoder_params, vision_flops
+from nas.model.load import fill_encoder
 from nas.model.vision import VisionEncoder
 from search_spaces import SpaceError, catalogue
 
@@ -65,6 +67,40 @@ def test_a_cut_encoder_gives_the_tokens_of_that_block_after_the_last_norm() -> N
     x = torch.randn(1, 3, 64, 64)
     expected = whole.backbone.get_intermediate_layers(x, n=[0], norm=True)[0]
     assert torch.equal(cut(x), expected)
+
+
+@pytest.mark.parametrize("name", ["siglip", "clip", "vit_small_patch14_reg4_dinov2"])
+def test_weights_of_another_resolution_keep_the_positions_of_prefix_tokens_and_resample_the_rest(
+    name: str, tmp_path: Path
+) -> None:
+    if name in CONFIGS:
+        CONFIGS[name].save_pretrained(tmp_path)
+    spec = catalogue.encoder(f"hf:{tmp_path}" if name in CONFIGS else f"timm:{name}")
+    small, large = (VisionEncoder(spec, side * spec.stride, 1).eval() for side in (3, 6))
+    report = fill_encoder(large, small.backbone.state_dict(), spec.prefix_tokens, "here")
+    (position,) = report.resampled
+    assert len(report.taken) == len(large.backbone.state_dict()) - 1
+    assert not report.random
+    given, found = (encoder.backbone.state_dict()[position].reshape(-1, spec.width) for encoder in (small, large))
+    kept = len(given) - 9
+    assert torch.equal(given[:kept], found[:kept])
+    grids = [table[kept:].T.reshape(1, spec.width, side, side) for table, side in ((given, 3), (found, 6))]
+    expected = F.interpolate(grids[0], size=(6, 6), mode="bicubic", antialias=True)
+    torch.testing.assert_close(grids[1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_of_training_fill_the_merged_form() -> None:
+    spec = catalogue.encoder("fastvit-t8")
+    trained = VisionEncoder(spec.model_copy(update={"timm_args": {}}), 64).eval()
+    for module in trained.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+    merged = VisionEncoder(spec, 64).eval()
+    report = fill_encoder(merged, trained.backbone.state_dict(), 0, "here")
+    assert not report.random
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(merged(pixels), trained(pixels), atol=1e-3, rtol=1e-3)
 
 
 def test_an_unknown_architecture_names_the_near_miss_and_a_folder_without_config_its_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from nas.export import export_hf, load_export
 from nas.model import Processor, build
 from nas.model.tiles import cut, tile_grid
 from nas.model.views import MultiView
-from nas.quality.score import probe_batch
+from nas.quality.score import probe_batch, score
 from search_spaces import Candidate
 from search_spaces.rules import buildable
 
@@ -195,6 +195,17 @@ def test_an_exported_design_of_many_views_reloads_without_any_difference(tmp_pat
     again, processor = load_export(tmp_path / "export")
     assert processor.pixels([picture()]).shape == (1, 3, 3, 64, 64)
     assert again.visual_tokens == processor.visual_tokens == 12
+
+
+@pytest.mark.parametrize("changes", [DESIGNS[0], DESIGNS[3], DESIGNS[8]], ids=str)
+def test_proxies_score_a_design_and_leave_it_as_found(changes: dict[str, Any]) -> None:
+    model = build(design(**changes), weights="random")
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    found = score(
+        model, probe_batch(model, 0), ("params", "flops", "visual-tokens", "effective-rank", "synflow", "snip")
+    )
+    assert all(one.value is not None for one in found.values()), found
+    assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
 
 
 def test_a_view_costs_all_encoders() -> None:

@@ -6,16 +6,19 @@ columns of the published ones, experts start as copies of the dense FFN (Komatsu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nas.errors import ConfigError
+from nas.model.vision import VisionEncoder
+from search_spaces.catalogue import EncoderSpec
 
+POSITIONS = ("pos_embed", "position_embeddings", "position_embedding.weight")
 FUSED = ("qkv_proj", "gate_up_proj")  # several matrices in one: their leading rows are those of the first only
 
 
@@ -130,22 +133,47 @@ def _fill(name: str, target: Tensor, found: Tensor | None, report: LoadReport) -
         report.random.append(name)
 
 
-def fill_encoder(vision: Any, state: dict[str, Tensor], prefix_tokens: int, source: str) -> LoadReport:
-    """Copies what fits into an encoder in place; its position embedding is resampled to its grid."""
-    from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
+def fill_encoder(vision: VisionEncoder, state: dict[str, Tensor], prefix_tokens: int, source: str) -> LoadReport:
+    """Copies what fits into an encoder in place; its position embedding is resampled to its grid.
 
+    Blocks that are merged for deployment (FastViT) are filled from those of training.
+    """
     own = vision.backbone.state_dict()
     report, state = LoadReport(source), dict(state)
-    if "pos_embed" in own and "pos_embed" in state and own["pos_embed"].shape != state["pos_embed"].shape:
-        side = round((own["pos_embed"].shape[1] - prefix_tokens) ** 0.5)
-        state["pos_embed"] = resample_abs_pos_embed(
-            state["pos_embed"], new_size=[side, side], num_prefix_tokens=prefix_tokens
-        )
-        report.resampled.append("pos_embed")
+    if vision.spec.timm_args.get("inference_mode") and not set(own) <= set(state):
+        state = _merged(vision.spec, vision.resolution, state)
+    for name in own:
+        if name.endswith(POSITIONS) and name in state and own[name].shape != state[name].shape:
+            state[name] = _resampled(state[name], own[name].shape, prefix_tokens)
+            report.resampled.append(name)
     with torch.no_grad():
         for name, target in own.items():
             _fill(name, target, state.get(name), report)
-    if "pos_embed" in report.resampled:
-        report.taken.remove("pos_embed")
+    for name in report.resampled:
+        report.taken.remove(name)
     report.unused = sum(name not in own for name in state)
     return report
+
+
+def _resampled(positions: Tensor, shape: torch.Size, prefix_tokens: int) -> Tensor:
+    """(1, T, D) or (T, D) to another square grid; those of class and register tokens, where they have any, stay."""
+    from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
+
+    def prefix(tokens: int) -> int:
+        return min(prefix_tokens, tokens - math.isqrt(tokens) ** 2)
+
+    side = math.isqrt(shape[-2])
+    table = positions.reshape(1, -1, shape[-1])
+    resampled: Tensor = resample_abs_pos_embed(table, new_size=[side, side], num_prefix_tokens=prefix(table.shape[1]))
+    return resampled.reshape(shape)
+
+
+def _merged(spec: EncoderSpec, resolution: int, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of an encoder whose parallel branches are one convolution each (Vasu et al. 2023, FastViT)."""
+    from timm.utils.model import reparameterize_model
+
+    arguments = {name: value for name, value in spec.timm_args.items() if name != "inference_mode"}
+    trained = VisionEncoder(spec.model_copy(update={"timm_args": arguments}), resolution).eval().backbone
+    trained.load_state_dict(state, strict=False)
+    merged: dict[str, Tensor] = reparameterize_model(trained).state_dict()
+    return merged
