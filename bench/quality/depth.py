@@ -15,9 +15,9 @@ import math
 import time
 from importlib import resources
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import torch
-from pydoc_data.topics import topics
 from transformers import LlamaForCausalLM
 
 from nas.depth import kept_layers
@@ -40,7 +40,9 @@ def texts() -> dict[str, torch.Tensor]:
         part = "held out" if place % 5 == 0 else "calibration" if place % 5 == 1 else "healing"
         parts[part].append(topics[name])
     described = resources.files("sklearn.datasets.descr")
-    parts["foreign"] = [file.read_text(encoding="utf-8") for file in sorted(described.iterdir(), key=str) if file.name.endswith(".rst")]
+    parts["foreign"] = [
+        file.read_text(encoding="utf-8") for file in sorted(described.iterdir(), key=str) if file.name.endswith(".rst")
+    ]
     found = {}
     for part, pieces in parts.items():
         ids = torch.tensor(encode("\n\n".join(pieces))["input_ids"])
@@ -59,7 +61,7 @@ def cut(kept: list[int]) -> LlamaForCausalLM:
 
     stored = load_file(weights(NAME))
     decoder = LlamaForCausalLM(language_config(language_model(NAME), kept))
-    names = {new: old for new, old in enumerate(kept)}
+    names = dict(enumerate(kept))
     state = {}
     for name in decoder.state_dict():
         parts = name.split(".")
@@ -114,7 +116,12 @@ def run(out: Path) -> None:
                 continue
             kept = kept_layers(rule, language_model(NAME), depth)
             decoder = cut(kept)
-            row = {"rule": rule, "depth": depth, "kept": kept, "before": {p: perplexity(decoder, ids) for p, ids in held.items()}}
+            row = {
+                "rule": rule,
+                "depth": depth,
+                "kept": kept,
+                "before": {p: perplexity(decoder, ids) for p, ids in held.items()},
+            }
             row["seconds"] = heal(decoder, parts["healing"])
             row["after"] = {part: perplexity(decoder, ids) for part, ids in held.items()}
             with out.open("a") as file:
@@ -128,7 +135,9 @@ def table(rows: list[dict]) -> None:
     print(f"{'layers':>6} {'rule':12} {'held out':>10} {'healed':>8} {'foreign':>10} {'healed':>8}")
     for row in sorted(rows, key=lambda row: (-row["depth"], RULES.index(row["rule"]))):
         figures = [row[when][part] for part in ("held out", "foreign") for when in ("before", "after")]
-        print(f"{row['depth']:>6} {row['rule']:12} {figures[0]:>10.4g} {figures[1]:>8.4g} {figures[2]:>10.4g} {figures[3]:>8.4g}")
+        print(
+            f"{row['depth']:>6} {row['rule']:12} {figures[0]:>10.4g} {figures[1]:>8.4g} {figures[2]:>10.4g} {figures[3]:>8.4g}"
+        )
 
 
 if __name__ == "__main__":

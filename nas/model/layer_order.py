@@ -18,7 +18,9 @@ def influence_order(decoder: PreTrainedModel, ids: Tensor) -> list[int]:
     eq. 1). All influences are taken once, on the whole model.
     """
     with torch.inference_mode():
-        streams: Sequence[Tensor] = decoder.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        streams: Sequence[Tensor] = decoder.model(
+            input_ids=ids, output_hidden_states=True, use_cache=False
+        ).hidden_states
     # transformers normalises the last hidden state: the last layer's own output is not among them.
     last = _last_output(decoder, ids)
     influence = [
