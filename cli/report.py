@@ -12,6 +12,8 @@ from cli.console import out
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nas.run_folder import RunFolder
+
 
 class Form(StrEnum):
     """Forms of the report."""
@@ -26,6 +28,10 @@ def report(
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
     form: Annotated[Form | None, typer.Option("--format", help="md, html or csv.")] = None,
     failures: Annotated[bool, typer.Option("--failures", help="What failed: reasons and traces.")] = False,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(help='Solve again under these instead, evaluating nothing: "latency_ms <= 50% of baseline".'),
+    ] = None,
 ) -> None:
     """Print the report of a run, also of one that is still searching."""
     from nas import report as reports
@@ -34,6 +40,11 @@ def report(
 
     if json_ + (form is not None) + failures > 1:
         raise ConfigError("give one of --json, --format and --failures, not several")
+    if constraint:
+        if form is not None or failures:
+            raise ConfigError("--constraint goes with --json or alone")
+        _solve_again(run_folder.find(run), constraint, json_)
+        return
     stored = reports.read(run_folder.find(run))
     found = reports.describe(stored)
     if json_:
@@ -58,6 +69,34 @@ def _failures(found: dict[str, Any]) -> str:
         for each in found["proxy_failures"]
     ]
     return "".join(f"{line}\n{indent((trace or '').rstrip(), '    ')}\n" for line, trace in told)
+
+
+def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None:
+    from rich.table import Table
+
+    from nas.report_checks import design, interval, number
+    from nas.search.resolve import resolve
+
+    found = resolve(folder, constraints)
+    if json_:
+        import json
+
+        print(json.dumps(found, indent=2))
+        return
+    labels = found["front"][0]["quality"]["label"]
+    table = Table("key", "design", f"quality\n{labels}", title=f"{found['study']}: {'; '.join(constraints)}")
+    for device in found["devices"]:
+        table.add_column(f"latency ms @{device}")
+    for name in ("GiB", "params M", "on the front", "evaluated"):
+        table.add_column(name)
+    for entry in found["front"]:
+        latencies = [f"{interval(one, 'latency_ms')} {one['label']}" for one in entry["latency"].values()]
+        figures = [number(entry["memory_gib"]), number(entry["params"] / 1e6), f"{entry['confidence']['share']:.0%}"]
+        done = "yes" if entry["evaluated"] else "no"
+        table.add_row(entry["key"], design(entry), interval(entry["quality"], "value"), *latencies, *figures, done)
+    out().print(table)
+    how = "exact: the whole space was weighed" if found["exact"] else "of the candidates that are known"
+    out().print(f"{found['feasible']} of {found['weighed']} keep the constraints ({how}); nothing was evaluated anew")
 
 
 def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """Constraints as users write them: `ttft_ms <= 500`, `memory_gib <= 4`, `latency_ms@pi <= 60% of baseline`.
 
-In place of `baseline`, which is the space's, the file of any other candidate may stand.
+In place of `baseline`, which is the space's, the file of any other candidate may stand. `(soft)` at the end makes it a
+wish: it steers the sampler and is reported where it is missed, but rules nothing out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ METRICS = ("quality", "ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params"
 LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
 FORM = re.compile(
     r"^\s*(?P<metric>\w+)(?:@(?P<device>[\w.-]+))?\s*(?P<sign><=|>=)\s*(?P<number>[-+0-9.eE]+)\s*"
-    r"(?:%\s*of\s+(?P<reference>baseline|\S+\.ya?ml))?\s*$"
+    r"(?:%\s*of\s+(?P<reference>baseline|\S+\.ya?ml))?\s*(?P<soft>\(soft\))?\s*$"
 )
 
 
@@ -33,6 +34,7 @@ class Constraint:
     bound: float
     of_baseline: bool
     of_file: str | None = None  # candidate file that a bound in percent speaks of; see `resolve`
+    soft: bool = False
 
     def limit(self, baseline: float | None) -> float:
         """The bound in the metric's unit."""
@@ -75,6 +77,7 @@ def parse(text: str) -> Constraint:
         bound=bound,
         of_baseline=reference == "baseline",
         of_file=None if reference in (None, "baseline") else reference,
+        soft=found["soft"] is not None,
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     """At least as good everywhere and better somewhere."""
@@ -18,6 +21,20 @@ def front(points: Sequence[Sequence[float]]) -> list[int]:
         if not any(dominates(points[other], points[index]) for other in kept):
             kept.append(index)
     return kept
+
+
+def front_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n): which of the points (n, k) nothing dominates; the same set as `front`, for many points."""
+    mask = np.zeros(len(points), dtype=bool)
+    rest = np.argsort(-points.sum(axis=1), kind="stable")  # a point is never dominated by one of a smaller sum
+    while len(rest):
+        first = points[rest[0]]
+        others = points[rest]
+        mask[rest[0]] = True
+        equal = (others == first).all(axis=1)
+        mask[rest[equal]] = True
+        rest = rest[~equal & (others > first).any(axis=1)]
+    return mask
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:

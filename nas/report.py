@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nas import config as configs
 from nas import report_checks as checks
 from nas import report_devices
@@ -51,7 +53,7 @@ def read(folder: RunFolder) -> Run:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
         measured = store.measurements(folder.study)
-        meta = {name: store.meta(f"{name}:{folder.study}") for name in ("wall_s", "duplicates", "gated")}
+        meta = {name: store.meta(f"{name}:{folder.study}") for name in ("wall_s", "duplicates", "gated", "exact")}
     finally:
         store.close()
     problem = define(config, folder.path / "devices")
@@ -74,9 +76,10 @@ def describe(run: Run) -> dict[str, Any]:
     from nas.search.finalists import front
 
     best = front(run.problem, run.evaluations)
+    sure = _confidence(run)
     on_front = {evaluation.key for evaluation in best}
     proven = [e for e in run.evaluations if e.key in run.trainings and e.key not in on_front and e.quality]
-    entries = _ranked([_entry(run, evaluation) for evaluation in best])
+    entries = _ranked([_entry(run, evaluation) | {"confidence": sure[evaluation.key]} for evaluation in best])
     off_front = _ranked([_entry(run, evaluation) for evaluation in proven])
     config, problem = run.config, run.problem
     left_out = {}
@@ -102,6 +105,7 @@ def describe(run: Run) -> dict[str, Any]:
         "front": entries,
         "off_front": off_front,  # trained when they were on the front, dominated since
         "baseline_check": checks.baseline_check(run.evaluations, run.trainings, left_out),
+        "exact": json.loads(run.meta["exact"] or "null"),
         "score_fit": None if run.anchored is None else run.anchored.to_dict(),
         "proxy_check": checks.proxy_check(run.evaluations, run.trainings),
         "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),
@@ -116,6 +120,27 @@ def describe(run: Run) -> dict[str, Any]:
     if found["devices_compared"] is not None:
         found["verdict"] += report_devices.in_words(found["devices_compared"])
     return found
+
+
+def _confidence(run: Run) -> dict[str, dict[str, Any]]:
+    """By key: how often a candidate is on the front of what was evaluated, when all are drawn from their intervals."""
+    from nas.search.exact import Weighed, in_words, spreads
+    from search_spaces import Candidate
+
+    problem = run.problem
+    complete = [e for e in run.evaluations if e.status == "complete" and e.quality]
+    if not complete:
+        return {}
+    candidates = tuple(Candidate.model_validate(e.candidate) for e in complete)
+    gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in candidates])
+    deviations = np.array(
+        [spreads(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
+    )
+    shares = Weighed(candidates, gains, deviations).confidence
+    return {
+        one.key: {"share": float(share), "verdict": in_words(float(share))}
+        for one, share in zip(complete, shares, strict=True)
+    }
 
 
 def _counts(run: Run) -> dict[str, int]:
@@ -174,6 +199,9 @@ def _entry(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "params_label": PARAMS_LABEL,
         "visual_tokens": evaluation.cost.visual_tokens,
         "visual_tokens_label": PARAMS_LABEL,
+        "wishes_missed": [
+            one.text for one in run.problem.constraints if one.soft and evaluation.violations.get(one.text, 0.0) > 0
+        ],
         "proxies": {name: score.value for name, score in evaluation.proxies.items()},
         "proxies_label": PROXIES_LABEL,
         "proxy_errors": {name: score.reason for name, score in evaluation.proxies.items() if score.value is None},

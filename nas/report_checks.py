@@ -193,6 +193,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
             f"{inside} of {len(errors)} measured values lie inside the composed interval."
         )
     lines += _over_limit(found, finalists)
+    lines += _front_words(found)
     latencies = [item for entry in found["front"] for item in entry["latency"].values()]
     reach = [item["high"] / item["latency_ms"] for item in latencies if item["label"] == "composed"]
     if max(reach, default=0.0) > BUSY:
@@ -202,6 +203,28 @@ def verdict(found: dict[str, Any]) -> list[str]:
         )
     if found["label_warning"]:
         lines.append(f"Note: {found['label_warning']}.")
+    return lines
+
+
+def _front_words(found: dict[str, Any]) -> list[str]:
+    """Whether the front was solved exactly, how sure it is, and which wishes it misses."""
+    lines, entries = [], found["front"]
+    solved = found["exact"]
+    if solved:
+        keys = set(solved["front"])
+        done = sum(entry["key"] in keys for entry in entries)
+        what = "Solved exactly" if solved["exact"] else "Solved over a sample"
+        lines.append(
+            f"{what}: of {solved['weighed']} feasible candidates, all weighed by predicted quality and latency, "
+            f"{len(keys)} are on the front; {done} of them were evaluated and are on this one."
+        )
+    if entries:
+        verdicts = [entry["confidence"]["verdict"] for entry in entries]
+        counts = "; ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
+        lines.append(f"Given the intervals of quality and latency, of the {len(entries)} designs listed: {counts}.")
+    for wish in dict.fromkeys(text for entry in entries for text in entry["wishes_missed"]):
+        missed = sum(wish in entry["wishes_missed"] for entry in entries)
+        lines.append(f"Wish missed by {missed} of {len(entries)} designs of the front: {wish}.")
     return lines
 
 

@@ -59,6 +59,7 @@ def front_table(found: dict[str, Any]) -> Table:
             columns.append((f"latency ms{at}", _latency("measured", device, "latency_ms")))
         columns.append((f"TTFT ms{at}", _latency("latency", device, "ttft_ms")))
         columns.append((f"ms/token{at}", _latency("latency", device, "tpot_ms")))
+    columns.append(("on the front", lambda e: (f"{e['confidence']['share']:.0%}", "of draws")))
     columns.append(("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])))
     columns.append(("params M", lambda e: (f"{number(e['params'] / 1e6)}", e["params_label"])))
     return table(columns, entries)

@@ -85,3 +85,10 @@ def test_a_mistake_is_one_line_with_rule_and_value(text: str, words: str) -> Non
         parse(text)
     assert text.strip() in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_soft_constraint_reads_like_a_hard_one() -> None:
+    hard, soft = parse("quality >= 98% of baseline"), parse("quality >= 98% of baseline (soft)")
+    assert (hard.soft, soft.soft) == (False, True)
+    assert soft.violation(0.5, 0.6) == hard.violation(0.5, 0.6) == pytest.approx(0.98 * 0.6 - 0.5)
+    assert soft.text == "quality >= 98% of baseline (soft)"

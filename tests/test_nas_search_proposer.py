@@ -51,3 +51,14 @@ def test_constraints_reach_the_sampler_through_set_constraint() -> None:
     assert candidate is not None
     proposer.tell(candidate, [1.0], {"memory_gib <= 1": 0.5})
     assert proposer.study.trials[-1].constraints == {"memory_gib <= 1": 0.5}
+
+
+def test_nsga2_breeds_though_most_of_its_draws_are_snapped() -> None:
+    proposer = Proposer(search_spaces.load("micro"), ["maximize"], "nsga2", seed=0)
+    for _ in range(60):
+        candidate = proposer.propose()
+        assert candidate is not None
+        proposer.tell(candidate, [float(candidate.lm_depth)], {})
+    told = [trial for trial in proposer.study.trials if trial.values]
+    generations = [trial.system_attrs["NSGAIISampler:generation"] for trial in told]
+    assert len(told) == 60 and set(generations) == {0, 1, 2}

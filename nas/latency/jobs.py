@@ -145,8 +145,9 @@ def photo() -> Any:
 
 
 def causal_lm(lm: str, layers: int) -> PreTrainedModel:
-    """A language model of the catalogue's shape with random weights."""
+    """A language model of the catalogue's shape with random weights; deeper than published, its layers come again."""
     spec = catalogue.language_model(lm)
-    model = build_language_model(spec, kept_layers("uniform", spec, layers) if layers else [], "sdpa")
+    kept = kept_layers("uniform", spec, layers) if 0 < layers <= spec.layers else range(layers)
+    model = build_language_model(spec, [index % spec.layers for index in kept], "sdpa")
     model.train(False)
     return model

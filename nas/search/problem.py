@@ -115,13 +115,24 @@ class Problem:
         return self.metrics(self.baseline)
 
     def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """How far each constraint is missed, in its unit; <= 0 where it holds."""
+        """How far each constraint is missed, in its unit; <= 0 where it holds.
+
+        One on quality is not judged by the prior where anchors are going to say better.
+        """
         found = {}
         for constraint in self.constraints:
-            reference = constraints.value_of(self.baseline_metrics, constraint, self.devices[0])
+            if constraint.metric == "quality" and self.config.anchors and not self.anchored:
+                continue
+            reference = None
+            if constraint.of_baseline:
+                reference = constraints.value_of(self.baseline_metrics, constraint, self.devices[0])
             value = constraints.value_of(metrics, constraint, self.devices[0])
             found[constraint.text] = constraint.violation(value, reference)
         return found
+
+    def breaks(self, violations: Mapping[str, float]) -> bool:
+        """Whether a constraint that is not soft is missed."""
+        return any(violations.get(one.text, 0.0) > 0 for one in self.constraints if not one.soft)
 
     def objective_values(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives in declared order and unit."""
@@ -212,7 +223,9 @@ def fits_memory(problem: Problem, candidate: Candidate) -> bool:
         if usable is not None and found["memory_gib"] > usable:
             return False
     reference = problem.closed_form(problem.baseline)
-    simple = [c for c in problem.constraints if c.metric in found and c.of_file is None]
+    simple = [
+        c for c in problem.constraints if c.metric in ("memory_gib", "params") and c.of_file is None and not c.soft
+    ]
     return all(c.violation(found[c.metric], reference[c.metric]) <= 0 for c in simple)
 
 
@@ -224,8 +237,9 @@ def feasible(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:
         limits = {
             c.text: abs(c.limit(constraints.value_of(problem.baseline_metrics, c, problem.devices[0])))
             for c in problem.constraints
+            if not c.soft
         }
-        return max((excess / limits[text] for text, excess in missed.items()), default=0.0)
+        return max((missed[text] / limit for text, limit in limits.items() if text in missed), default=0.0)
 
     kept = [candidate for candidate in candidates if worst(candidate) <= 0]
     if not kept:

@@ -1,8 +1,10 @@
 """Proposer: a named Optuna sampler over the space, by ask and tell, in memory.
 
 Every axis is suggested on its whole fixed domain and snapped to a valid design, so samplers of every kind see one
-encoding and an impossible design cannot be drawn. A draw that was snapped or seen before is closed as failed here,
-in memory; the persistent study never hears of it.
+encoding and an impossible design cannot be drawn. Samplers that fit a model learn the snapped parameters, by a trial
+that is enqueued anew. To a genetic sampler such a trial belongs to no generation, and it would never breed: there the
+draw keeps its own parameters and is told what its design reached. A draw of a design that was proposed before is closed
+as failed here, in memory, and the last of MOST_REDRAWS stands for a neighbour; the persistent study holds designs only.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing_extensions import TypeVar
 
 from search_spaces import Candidate
 
-MOST_REDRAWS = 30
+MOST_REDRAWS = 10
 START_UP = 12  # random draws of samplers that fit a model
 POPULATION = 20
 Direction = Literal["minimize", "maximize"]
@@ -79,6 +81,7 @@ class Proposer(Generic[Drawn]):
         self.space = space
         self.study = optuna.create_study(directions=list(directions), sampler=sampler(sampler_name, seed))
         self.is_uniform = sampler_name == "random"
+        self.is_genetic = sampler_name in ("nsga2", "nsga3")
         self.redraws = 1 if sampler_name == "gp" else MOST_REDRAWS  # a GP draws the same again, at a high price
         self.generator = random.Random(seed)
         self.seen: set[str] = set()
@@ -99,19 +102,23 @@ class Proposer(Generic[Drawn]):
             return None
         if self.is_uniform:
             return self.start(self._unseen())
-        for _ in range(self.redraws):
+        for left in reversed(range(self.redraws)):
             trial = self.study.ask()
             drawn = {axis: trial.suggest_categorical(axis, values) for axis, values in self.space.axes.items()}
             design = self.space.surveyed(drawn)
             if design.key not in self.seen:
-                if self._parameters(design) == drawn:
-                    return self._opened(design, trial)
-                self.study.tell(trial, state=TrialState.FAIL)
-                return self.start(design)
+                return self._snapped(design, trial, drawn)
             self.duplicates_avoided += 1
-            self.study.tell(trial, state=TrialState.FAIL)
+            if left:
+                self.study.tell(trial, state=TrialState.FAIL)
         near = [one for one in self.space.neighbours(design) if one.key in self._keys and one.key not in self.seen]
-        return self.start(self.generator.choice(near) if near else self._unseen())
+        return self._snapped(self.generator.choice(near) if near else self._unseen(), trial, drawn)
+
+    def _snapped(self, design: Drawn, trial: Trial, drawn: Mapping[str, Any]) -> Drawn:
+        if self.is_genetic or self._parameters(design) == drawn:
+            return self._opened(design, trial)
+        self.study.tell(trial, state=TrialState.FAIL)
+        return self.start(design)
 
     def _unseen(self) -> Drawn:
         """Uniformly among what was not proposed; a space is exhausted by trials long before this gets slow."""
@@ -121,7 +128,7 @@ class Proposer(Generic[Drawn]):
                 return design
 
     def start(self, design: Drawn) -> Drawn:
-        """Opens a trial with exactly this design: for seeds, snapped draws and resumed runs."""
+        """Opens a trial with exactly this design: for seeds and resumed runs."""
         self.study.enqueue_trial(self._parameters(design))
         trial = self.study.ask()
         for axis, values in self.space.axes.items():

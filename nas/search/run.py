@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -25,6 +26,7 @@ from nas.run_folder import RunFolder
 from nas.search.anchors import train_anchors
 from nas.search.archive import Archive
 from nas.search.evaluate import Outcome, Task, evaluate
+from nas.search.exact import Weighed, weigh
 from nas.search.expectation import expected_seconds, in_words
 from nas.search.finalists import prove
 from nas.search.interrupts import Interrupts
@@ -166,12 +168,30 @@ def _anchor(session: Session) -> None:
     session.allowed = {candidate.key: candidate for candidate in feasible(problem, allowed)}
 
 
+def _weigh(session: Session, allowed: list[Candidate]) -> Weighed:
+    """The front by predicted quality and known latency: exact where all candidates were weighed."""
+    problem, store, study = session.problem, session.store, session.folder.study
+    weighed = weigh(problem, allowed)
+    is_exact = problem.space.enumerable and not session.latencies.unmeasured
+    how = f"{problem.quality(problem.baseline).label} quality"
+    every = "every feasible candidate" if is_exact else f"{len(allowed)} of {problem.space.size} candidates"
+    session.listener.say(
+        f"{'exact' if is_exact else 'surveyed':12} {every} is weighed by {how} and latency: {len(weighed.front)} of "
+        f"{len(allowed)} are on the front; trials start there"
+    )
+    front = [weighed.candidates[place].key for place in weighed.front]
+    store.set_meta(f"exact:{study}", json.dumps({"exact": is_exact, "weighed": len(allowed), "front": front}))
+    return weighed
+
+
 def _trials(session: Session) -> None:
     """Ask and tell until the trials are done, the time is up or the space is exhausted."""
     config, problem = session.config, session.problem
     proposer = Proposer(problem.space, problem.directions, config.sampler, config.seed)
-    extremes = landmarks(list(session.allowed.values()), lambda c: cost(c, problem.workload).params)
-    first = {c.key: c for c in [*session.anchors, *extremes] if c.key in session.allowed}
+    allowed = list(session.allowed.values())
+    extremes = landmarks(allowed, lambda c: cost(c, problem.workload).params)
+    near_front = _weigh(session, allowed).promising(config.trials // 2)
+    first = {c.key: c for c in [*session.anchors, *extremes, *near_front] if c.key in session.allowed}
     queue = list(first.values())
     done = _replay(session, proposer, queue)
     if done >= config.trials:
@@ -245,7 +265,7 @@ def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluat
     metrics = problem.metrics(candidate)
     violations = problem.violations(metrics)
     error = outcome.error or _not_finite(metrics)
-    infeasible = any(value > 0 for value in violations.values()) or not fits_memory(problem, candidate)
+    infeasible = problem.breaks(violations) or not fits_memory(problem, candidate)
     return Evaluation(
         key=candidate.key,
         candidate=candidate.to_dict(),

@@ -1,0 +1,83 @@
+"""Re-solving: the front of a run under other constraints, from what the run has stored. Nothing is evaluated anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from nas import config as configs
+from nas.cost import cost
+from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerError
+from nas.latency.device import Device
+from nas.run_folder import RunFolder
+from nas.search.anchors import use_anchors
+from nas.search.exact import in_words, weigh
+from nas.search.problem import Problem, define, fits_memory, is_measurable
+from nas.store import Store
+from search_spaces import Candidate
+
+
+def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
+    """The front under `constraints`, which replace the run's: over the whole space where its blocks are stored.
+
+    Raises: UserError; NothingFeasibleError where no known candidate keeps them.
+    """
+    config = configs.load(folder.config_file, {"constraints": list(constraints)}, [])
+    problem = define(config, folder.path / "devices")
+    store = Store(config.storage or folder.default_storage)
+    try:
+        evaluations = store.evaluations(folder.study)
+        trainings = store.trainings(folder.study)
+        for evaluation in evaluations:
+            problem.known_latency[evaluation.key] = evaluation.latency
+        _recall_timings(problem, store)
+    finally:
+        store.close()
+    if config.anchors:
+        use_anchors(problem, trainings)
+    evaluated = {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status != "failed"}
+    fitting = {one.key: one for one in problem.space.survey if fits_memory(problem, one)}
+    known = [one for one in (evaluated | fitting).values() if problem.is_measured(one)]
+    try:
+        problem.resolve_constraints()
+        weighed = weigh(problem, known)
+    except NotMeasuredError as error:
+        raise RunError(f"a constraint speaks of a design that was not measured in this run: {error}") from error
+    if not weighed.candidates:
+        raise NothingFeasibleError(
+            f"none of {len(known)} known candidates keeps {' and '.join(constraints)}; loosen a constraint"
+        )
+    entries = []
+    for place in weighed.front:
+        candidate, sure = weighed.candidates[place], float(weighed.confidence[place])
+        training = trainings.get(candidate.key)
+        bill = cost(candidate, problem.workload)
+        entries.append(
+            {
+                "key": candidate.key, "candidate": candidate.to_dict(),
+                "quality": problem.quality(candidate).to_dict(),
+                "latency": {device: one.to_dict() for device, one in problem.latency(candidate).items()},
+                "memory_gib": bill.memory_gib, "params": bill.params,
+                "confidence": {"share": sure, "verdict": in_words(sure)},
+                "evaluated": candidate.key in evaluated,
+                "accuracy_open": None if training is None else training.accuracy_open,
+            }
+        )  # fmt: skip
+    return {
+        "study": folder.study, "devices": problem.devices, "constraints": list(constraints),
+        "exact": problem.space.enumerable and len(fitting) <= len(known), "weighed": len(known),
+        "feasible": len(weighed.candidates),
+        "front": entries,
+    }  # fmt: skip
+
+
+def _recall_timings(problem: Problem, store: Store) -> None:
+    """Takes the stored blocks; none of a device elsewhere that does not answer."""
+    blocks = problem.blocks(list(problem.space.survey))
+    for name, profile in problem.profiles.items():
+        if is_measurable(profile):
+            problem.timings[name] = {}
+            with suppress(RunnerError):
+                device = Device(profile, store, problem.config.runtime, problem.config.dtype)
+                problem.timings[name] = device.known(blocks)

@@ -1,0 +1,97 @@
+"""Weighing every candidate gives the front, how sure it is, and new fronts under other constraints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stored_runs import designs, evaluation, stored_run, this_device
+from typer.testing import CliRunner
+
+from cli.main import build_app
+from nas.config import SearchConfig
+from nas.errors import NothingFeasibleError, RunError
+from nas.pareto import front, front_mask
+from nas.run_folder import RunFolder
+from nas.search.exact import Weighed, in_words, weigh
+from nas.search.problem import Problem, define
+from nas.search.resolve import resolve
+
+DEVICE = this_device()
+ESTIMATED = "raspberry-pi-5-8gb"
+POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=30)
+
+
+def problem(*constraints: str) -> Problem:
+    return define(SearchConfig(space="micro", devices=[ESTIMATED], constraints=list(constraints)))
+
+
+@given(POINTS)
+def test_the_mask_is_the_front(points: list[tuple[int, int, int]]) -> None:
+    assert sorted(front(points)) == np.flatnonzero(front_mask(np.array(points, dtype=float))).tolist()
+
+
+def test_the_exact_front_is_that_of_every_candidate() -> None:
+    asked = problem("latency_ms <= 70% of baseline")
+    weighed = weigh(asked, asked.space.candidates)
+    kept = [one for one in asked.space.candidates if not asked.breaks(asked.violations(asked.metrics(one)))]
+    assert list(weighed.candidates) == kept and 0 < len(kept) < asked.space.size
+    points = [asked.maximised(asked.metrics(one)) for one in kept]
+    assert weighed.front == front(points)
+    assert weighed.promising(3) == [kept[place] for place in front(points)[:3]]
+
+
+def test_a_soft_constraint_rules_nothing_out_and_is_told() -> None:
+    asked = problem("quality >= 98% of baseline (soft)", "params <= 90% of baseline")
+    weighed = weigh(asked, asked.space.candidates)
+    misses = [asked.violations(asked.metrics(one)) for one in weighed.candidates]
+    assert any(found["quality >= 98% of baseline (soft)"] > 0 for found in misses)
+    assert all(found["params <= 90% of baseline"] <= 0 for found in misses)
+    hard = problem("quality >= 98% of baseline", "params <= 90% of baseline")
+    assert len(weigh(hard, hard.space.candidates).candidates) < len(weighed.candidates)
+
+
+def test_quality_is_not_judged_by_the_prior_where_anchors_will_say_better() -> None:
+    asked = define(
+        SearchConfig(space="micro", devices=[ESTIMATED], constraints=["quality >= 98% of baseline"], anchors=6)
+    )
+    assert asked.violations(asked.metrics(asked.space.candidates[0])) == {}
+
+
+def test_confidence_is_one_apart_and_a_coin_between_twins() -> None:
+    made = tuple(designs(3))
+    apart = Weighed(made, np.array([[1.0, 1], [2, 0], [0, 2]]), np.full((3, 2), 1e-6))
+    assert apart.confidence.tolist() == [1, 1, 1]
+    twins = Weighed(made, np.array([[1.0, 0], [1, 0], [-9, -9]]), np.array([[0.1, 0], [0.1, 0], [0.1, 0]]))
+    assert twins.confidence[:2] == pytest.approx(0.5, abs=0.1) and twins.confidence[2] == 0
+    assert [in_words(share) for share in (1, 0.6, 0.2)] == [
+        "on the front", "probably on the front", "not told apart from its neighbours",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = [evaluation(candidate, DEVICE, 1.0 + place) for place, candidate in enumerate(designs(6))]
+    return stored_run(tmp_path_factory.mktemp("runs"), runs).path
+
+
+def test_a_run_is_solved_again_without_a_new_evaluation(run: Path) -> None:
+    done = CliRunner().invoke(
+        build_app(), ["report", str(run), "--constraint", "latency_ms <= 35", "--json"], catch_exceptions=False
+    )
+    found = json.loads(done.stdout)
+    assert found["weighed"] == 6 and found["feasible"] == 3 and not found["exact"]
+    allowed = {one.key for one in designs(6)[:3]}
+    assert found["front"] and {one["key"] for one in found["front"]} <= allowed
+    assert all(one["evaluated"] for one in found["front"])
+
+
+def test_what_cannot_be_kept_or_is_not_known_is_one_line(run: Path) -> None:
+    with pytest.raises(NothingFeasibleError, match="loosen a constraint"):
+        resolve(RunFolder(run), ["latency_ms <= 1"])
+    with pytest.raises(RunError, match="not measured in this run"):
+        resolve(RunFolder(run), ["latency_ms <= 50% of baseline"])
