@@ -43,11 +43,17 @@ def search(
     folder: Annotated[str | None, typer.Option("--out", help="Where run folders go.")] = None,
     anchors: Annotated[int | None, typer.Option(help="Candidates to train first and fit the score on; try 12.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Candidates of the front to train and measure.")] = None,
+    rungs: Annotated[int | None, typer.Option(help="Rungs of training on the way to the finalists.")] = None,
     train_steps: Annotated[int | None, typer.Option(help="Training steps a finalist.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. space.axes.lm_depth=[6,12]")
     ] = None,
     resumed: Annotated[bool, typer.Option("--resume", help="Go on with --study, or with the newest run.")] = False,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--from", help="Earlier run, also of another device: its scores and trainings stay known."),
+    ] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="YAML file of a candidate to begin with.")] = None,
     replay: Annotated[
         Path | None, typer.Option(help="CSV or JSONL of evaluated designs: compare samplers on it, building nothing.")
     ] = None,
@@ -77,8 +83,13 @@ def search(
     }  # fmt: skip
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define
+    from nas.search.warm import named
 
     problem = define(config)  # everything a search names is read before anything is made
+    named(problem)
+    if config.start_from is not None:  # a run folder has another place than this one's
+        found = run_folder.find(config.start_from, Path(config.out)).path
+        config = config.model_copy(update={"start_from": str(found)})
     if dry_run:
         print(configs.dump(config))
         return

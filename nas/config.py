@@ -46,8 +46,13 @@ class SearchConfig(BaseModel):
     out: str = "runs"
     anchors: int = Field(default=0, ge=0, description="trained first to fit the score on; 0 = the closed-form prior")
     finalists: int = Field(default=3, ge=0)
+    rungs: int = Field(
+        default=1, ge=1, le=6, description="of training: each halves the candidates and doubles the steps"
+    )
     train_steps: int = Field(default=120, ge=1)
     train_images: int = Field(default=1200, ge=10)
+    start_from: str | None = Field(default=None, description="an earlier run whose scores and trainings are taken over")
+    candidates: list[str] = Field(default_factory=list, description="files of candidates to begin with")
     proxies: list[str] | None = None
     trial_timeout_s: float = Field(default=300, gt=0)
     trial_memory_gib: float | None = Field(default=None, gt=0, description="None = its share of what is free")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nas.quality.anchored import Anchored
     from nas.search.problem import Problem
 
+KEPT = ("wall_s", "duplicates", "gated", "exact", "rungs")  # what a run writes down of itself as a whole
 MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
 
 
@@ -53,7 +54,9 @@ def read(folder: RunFolder) -> Run:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
         measured = store.measurements(folder.study)
-        meta = {name: store.meta(f"{name}:{folder.study}") for name in ("wall_s", "duplicates", "gated", "exact")}
+        meta = {
+            name: store.meta(f"{name}:{folder.study}") for name in ("wall_s", "duplicates", "gated", "exact", "rungs")
+        }
     finally:
         store.close()
     problem = define(config, folder.path / "devices")
@@ -106,6 +109,7 @@ def describe(run: Run) -> dict[str, Any]:
         "off_front": off_front,  # trained when they were on the front, dominated since
         "baseline_check": checks.baseline_check(run.evaluations, run.trainings, left_out),
         "exact": json.loads(run.meta["exact"] or "null"),
+        "rungs": json.loads(run.meta["rungs"] or "[]"),
         "score_fit": None if run.anchored is None else run.anchored.to_dict(),
         "proxy_check": checks.proxy_check(run.evaluations, run.trainings),
         "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),

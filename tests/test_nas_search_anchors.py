@@ -79,10 +79,10 @@ def test_too_few_anchors_are_refused(tmp_path: Path) -> None:
 def test_anchors_are_of_the_feasible_candidates_and_spread() -> None:
     problem = define(SearchConfig(space="micro", anchors=6))
     allowed = [one for one in problem.space.candidates if one.lm_depth > 1]
-    chosen = choose(problem, allowed)
+    chosen = choose(problem, allowed, 6)
     assert len({one.key for one in chosen}) == 6 and all(one.lm_depth > 1 for one in chosen)
     assert {one.encoder for one in chosen} == {one.encoder for one in allowed}
-    assert choose(problem, allowed[::-1]) == chosen
+    assert choose(problem, allowed[::-1], 6) == chosen
 
 
 def test_only_models_trained_as_long_are_comparable() -> None:

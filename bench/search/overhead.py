@@ -32,15 +32,22 @@ def instant(task: Task) -> Outcome:
     return Outcome(task.candidate.key, {name: ProxyScore(1.0, 0.0) for name in task.proxies}, 0.0)
 
 
-def ours(trials: int, out: Path) -> tuple[list[float], float]:
+def ours(trials: int, out: Path, device: str) -> tuple[list[float], float]:
     """Milliseconds between trials, and seconds from the start to the first of them."""
     runner.evaluate = instant
     config = SearchConfig(
-        space="pocket", constraints=[], trials=trials, finalists=0, sampler=SAMPLER, study="ours", out=str(out)
+        space="pocket",
+        devices=[device],
+        constraints=[],
+        trials=trials,
+        finalists=0,
+        sampler=SAMPLER,
+        study="ours",
+        out=str(out),
     )
     folder = run_folder.create(out, "ours")
     folder.write(run_folder.CONFIG, json.dumps(config.model_dump(mode="json")))
-    profile = hardware_profiles.detect()
+    profile = hardware_profiles.load(device)
     folder.write(f"devices/{profile.id}.yaml", hardware_profiles.dump(profile))
     ends: list[float] = []
     start = time.perf_counter()
@@ -81,15 +88,16 @@ def summary(name: str, steps: list[float]) -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--trials", type=int, default=2000)
+    arguments.add_argument("--device", default="local", help="another one is estimated, and nothing is measured")
     arguments.add_argument("--profile", action="store_true", help="print where the driver's time goes")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        ours(2, out / "warm")  # imports, and blocks that are not measured yet
+        ours(2, out / "warm", given.device)  # imports, and blocks that are not measured yet
         watch = cProfile.Profile()
         if given.profile:
             watch.enable()
-        steps, first_s = ours(given.trials, out)
+        steps, first_s = ours(given.trials, out, given.device)
         watch.disable()
         print(
             f"{given.trials} trials of pocket, sampler {SAMPLER}, SQLite, one worker; first trial after {first_s:.2f} s"

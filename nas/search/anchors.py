@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from nas.config import FEWEST_ANCHORS
 from nas.quality.anchored import Anchored
@@ -29,7 +29,9 @@ def train_anchors(
     known = {candidate.key: candidate for candidate in [*problem.space.survey, problem.baseline]}
     stored = store.meta(f"anchors:{folder.study}")
     if stored is None:
-        chosen = choose(problem, allowed)
+        trained = comparable(problem, store.trainings(folder.study))
+        taken = [candidate for candidate in allowed if candidate.key in trained]
+        chosen = [*taken, *choose(problem, allowed, problem.config.anchors - len(taken), taken)]
         store.set_meta(f"anchors:{folder.study}", json.dumps([candidate.key for candidate in chosen]))
     else:
         chosen = [known[key] for key in json.loads(stored)]
@@ -40,11 +42,13 @@ def train_anchors(
     return chosen
 
 
-def choose(problem: Problem, allowed: list[Candidate]) -> list[Candidate]:
-    """As many as the configuration asks for: those after which the feasible part of the space is least uncertain."""
-    ordered = sorted(allowed, key=lambda candidate: candidate.key)
+def choose(problem: Problem, allowed: list[Candidate], count: int, taken: Sequence[Candidate] = ()) -> list[Candidate]:
+    """`count` beside those that are taken: those after which the feasible part of the space is least uncertain."""
+    ordered = sorted((one for one in allowed if one not in taken), key=lambda candidate: candidate.key)
+    if count <= 0 or not ordered:
+        return []
     features = Structure(problem.space.survey).features(ordered)
-    return [ordered[index] for index in informative(features, problem.config.anchors)]
+    return [ordered[index] for index in informative(features, count)]
 
 
 def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
@@ -66,11 +70,12 @@ def in_words(model: Anchored | None) -> str:
 def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
     """None where too few of the run's trained models are comparable."""
     known = {candidate.key: candidate for candidate in [*problem.space.survey, problem.baseline]}
-    usable = {
-        key: one.accuracy_open
-        for key, one in trainings.items()
-        if key in known and one.steps == problem.config.train_steps
-    }
+    usable = {key: accuracy for key, accuracy in comparable(problem, trainings).items() if key in known}
     if len(usable) < FEWEST_ANCHORS:
         return None
     return Anchored(problem.space.survey, [known[key] for key in usable], list(usable.values()))
+
+
+def comparable(problem: Problem, trainings: Mapping[str, Training]) -> dict[str, float]:
+    """Accuracy by key of what was trained as long as this run trains."""
+    return {key: one.accuracy_open for key, one in trainings.items() if one.steps == problem.config.train_steps}

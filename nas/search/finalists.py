@@ -10,6 +10,7 @@ from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
 from nas.search.anchors import in_words, use_anchors
 from nas.search.problem import Problem, is_measurable
+from nas.search.rungs import climb, ladder
 from nas.search.training import train_all
 from nas.store import Store
 from search_spaces import Candidate
@@ -33,10 +34,13 @@ def prove(
 ) -> None:
     """Trains and measures what is not yet trained and measured, then exports the best by trained accuracy."""
     best = front(problem, store.evaluations(folder.study))
-    chosen = [best[index] for index in pareto.spread(problem.config.finalists, list(range(len(best))))]
-    if not chosen:
+    config = problem.config
+    if not config.finalists or not best:
         return
-    candidates = {evaluation.key: Candidate.model_validate(evaluation.candidate) for evaluation in chosen}
+    first = ladder(config.finalists, config.train_steps, config.rungs)[0].candidates
+    chosen = [best[index] for index in pareto.spread(first, list(range(len(best))))]
+    entering = {evaluation.key: Candidate.model_validate(evaluation.candidate) for evaluation in chosen}
+    candidates = climb(problem, folder, store, entering, say, progress)
     trainings = train_all(problem, folder, store, candidates, say, progress, what="finalist")
     candidates = {key: candidates[key] for key in trainings}
     if not candidates:

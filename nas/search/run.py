@@ -33,6 +33,7 @@ from nas.search.interrupts import Interrupts
 from nas.search.latencies import Latencies
 from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
 from nas.search.proposer import Proposer
+from nas.search.warm import WarmStart, warm_start
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -65,6 +66,7 @@ class Session:
     allowed: dict[str, Candidate] = field(default_factory=dict)
     anchors: list[Candidate] = field(default_factory=list)
     drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
+    warm: WarmStart = field(default_factory=WarmStart)
     next_publication: int = PUBLISH_EVERY
 
 
@@ -87,6 +89,7 @@ def _search(config: SearchConfig, folder: RunFolder, store: Store, listener: Lis
     started = time.monotonic()
     session = _open(config, folder, store, listener)
     try:
+        session.warm = warm_start(session.problem, folder, store, listener.say)
         _anchor(session)
         _trials(session)
         prove(session.problem, session.folder, session.store, listener.say, listener.progress)
@@ -191,7 +194,9 @@ def _trials(session: Session) -> None:
     allowed = list(session.allowed.values())
     extremes = landmarks(allowed, lambda c: cost(c, problem.workload).params)
     near_front = _weigh(session, allowed).promising(config.trials // 2)
-    first = {c.key: c for c in [*session.anchors, *extremes, *near_front] if c.key in session.allowed}
+    first = {
+        c.key: c for c in [*session.warm.first, *session.anchors, *extremes, *near_front] if c.key in session.allowed
+    }
     queue = list(first.values())
     done = _replay(session, proposer, queue)
     if done >= config.trials:
@@ -206,11 +211,16 @@ def _trials(session: Session) -> None:
                     candidate = _next(session, proposer, queue)
                     if candidate is None:
                         break
+                    if candidate.key in session.warm.outcomes:
+                        done += 1
+                        _finish(session, proposer, candidate, session.warm.outcomes[candidate.key], done)
+                        continue
                     workers.submit(_task(config, candidate))
                 if not workers.busy:
                     break
                 done += 1
-                _finish(session, proposer, *workers.next_outcome(), done)
+                task, outcome = workers.next_outcome()
+                _finish(session, proposer, task.candidate, outcome, done)
         if stop.asked:
             raise KeyboardInterrupt
     finally:
@@ -248,10 +258,10 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
     return None
 
 
-def _finish(session: Session, proposer: Proposer, task: Task, outcome: Outcome, done: int) -> None:
-    evaluation = _record(session, task.candidate, outcome)
+def _finish(session: Session, proposer: Proposer, candidate: Candidate, outcome: Outcome, done: int) -> None:
+    evaluation = _record(session, candidate, outcome)
     _keep(session, evaluation)
-    _tell(session, proposer, task.candidate, evaluation)
+    _tell(session, proposer, candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
     if done >= session.next_publication:
         session.next_publication = done + max(PUBLISH_EVERY, done // 4)

@@ -1,0 +1,84 @@
+"""Warm starts: what an earlier run knows, and candidates that the user names.
+
+Scores and trainings do not depend on the device, so a run of another device gives them to this one, and only latency is
+new here. Scores are taken over where seed and proxies are the same, trainings where recipe and data are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nas import config as configs
+from nas import run_folder
+from nas.config import SearchConfig
+from nas.errors import ConfigError
+from nas.quality.score import DEFAULT
+from nas.records import Evaluation
+from nas.run_folder import RunFolder
+from nas.search.evaluate import Outcome
+from nas.search.problem import Problem
+from nas.store import Store
+from search_spaces import Candidate, load_candidate
+
+SAME_TRAINING = ("train_steps", "train_images", "seed")
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Candidates to begin with, and outcomes that are known already, by key."""
+
+    first: list[Candidate] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+
+def named(problem: Problem) -> list[Candidate]:
+    """The candidates of the files that the user named. Raises: ConfigError for one that is not of the space."""
+    found = []
+    for file in problem.config.candidates:
+        candidate = load_candidate(Path(file))
+        reason = problem.space.explain(candidate)
+        if reason:
+            raise ConfigError(f"{file} is not of space {problem.space.name}: {reason}")
+        found.append(candidate)
+    return found
+
+
+def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[[str], None]) -> WarmStart:
+    """Reads the earlier run, copies its comparable trainings, and says what was taken over. Raises: UserError."""
+    config, first = problem.config, named(problem)
+    if config.start_from is None:
+        return WarmStart(first)
+    before = run_folder.find(config.start_from)
+    earlier = configs.load(before.config_file, {}, [])
+    with closing(Store(earlier.storage or before.default_storage)) as stored:
+        evaluations = [one for one in stored.evaluations(before.study) if one.status != "failed"]
+        trainings = stored.trainings(before.study)
+    known = {one.key: Candidate.model_validate(one.candidate) for one in evaluations}
+    known = {key: candidate for key, candidate in known.items() if candidate in problem.space}
+    here = store.trainings(folder.study)
+    taken = 0
+    if all(getattr(earlier, name) == getattr(config, name) for name in SAME_TRAINING):
+        for key, training in trainings.items():
+            taken += key in known
+            if key in known and key not in here:  # its weights stay where they are
+                store.add_training(folder.study, replace(training, checkpoint=None))
+    outcomes = {
+        one.key: _outcome(one) for one in evaluations if one.key in known and _same_scores(config, earlier, one)
+    }
+    say(
+        f"warm start   from {before.path.name}: {len(known)} candidates of this space, {len(outcomes)} with their "
+        f"scores, {taken} with their training"
+    )
+    return WarmStart([*first, *(known[key] for key in trainings if key in known)], outcomes)
+
+
+def _same_scores(config: SearchConfig, earlier: SearchConfig, evaluation: Evaluation) -> bool:
+    wanted = set(config.proxies or DEFAULT)
+    return config.seed == earlier.seed and set(evaluation.proxies) == wanted
+
+
+def _outcome(evaluation: Evaluation) -> Outcome:
+    return Outcome(evaluation.key, evaluation.proxies, 0.0)
