@@ -72,7 +72,12 @@ def optuna_storage(url: str) -> RDBStorage:
     """Optuna's own storage on the same database, as patient with locks as ours."""
     import optuna
 
-    return optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(make_url(url).get_backend_name() == "sqlite"))
+    sqlite = make_url(url).get_backend_name() == "sqlite"
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(sqlite))
+    if sqlite:  # else every one of its commits waits for the disk
+        event.listen(storage.engine, "connect", _prepare_sqlite)
+        storage.engine.dispose()
+    return storage
 
 
 class Store:

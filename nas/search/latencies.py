@@ -61,7 +61,7 @@ class Latencies:
     def _ensure(self, device: Device) -> None:
         name = device.profile.id
         timings = device.timings(self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of))
-        self.problem.timings[name] = timings
+        self.problem.take_timings(name, timings)
         stored = self.run_store.block_timings(timings.context)
         fresh = {key: timing for key, timing in timings.measured.items() if key not in stored}
         self.run_store.add_block_timings(timings.context, fresh)
@@ -69,7 +69,7 @@ class Latencies:
     def _keep(self, device: Device) -> bool:
         """What was measured before the device stopped answering; False where that is nothing."""
         try:
-            self.problem.timings[device.profile.id] = device.known(self.blocks)
+            self.problem.take_timings(device.profile.id, device.known(self.blocks))
         except RunnerError:
             return False
         return len(self.problem.timings[device.profile.id]) > 0

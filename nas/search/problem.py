@@ -44,6 +44,7 @@ class Problem:
     timings: dict[str, Mapping[str, BlockTiming]] = field(default_factory=dict)  # by device, then block key
     known_latency: dict[str, dict[str, Latency]] = field(default_factory=dict)  # by key: what a run has stored
     anchored: dict[str, Quality] = field(default_factory=dict)  # by key, once anchors are trained
+    _composed: dict[str, dict[str, Latency]] = field(default_factory=dict, repr=False)  # by key, by these timings
 
     @property
     def devices(self) -> list[str]:
@@ -58,8 +59,19 @@ class Problem:
 
         Raises: NotMeasuredError where some of the blocks are missing.
         """
-        if candidate.key in self.known_latency:
-            return self.known_latency[candidate.key]
+        key = candidate.key
+        if key in self.known_latency:
+            return self.known_latency[key]
+        if key not in self._composed:
+            self._composed[key] = self._compose(candidate)
+        return self._composed[key]
+
+    def take_timings(self, device: str, timings: Mapping[str, BlockTiming]) -> None:
+        """Blocks of a device, in place of those that were known before."""
+        self.timings[device] = timings
+        self._composed.clear()
+
+    def _compose(self, candidate: Candidate) -> dict[str, Latency]:
         return {
             device: compose(candidate, self.workload, self.timings[device], self.config.runtime)
             if device in self.timings

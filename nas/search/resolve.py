@@ -77,7 +77,7 @@ def _recall_timings(problem: Problem, store: Store) -> None:
     blocks = problem.blocks(list(problem.space.survey))
     for name, profile in problem.profiles.items():
         if is_measurable(profile):
-            problem.timings[name] = {}
+            problem.take_timings(name, {})
             with suppress(RunnerError):
                 device = Device(profile, store, problem.config.runtime, problem.config.dtype)
-                problem.timings[name] = device.known(blocks)
+                problem.take_timings(name, device.known(blocks))

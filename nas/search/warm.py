@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas import config as configs
 from nas import run_folder
@@ -20,8 +21,10 @@ from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.evaluate import Outcome
 from nas.search.problem import Problem
-from nas.store import Store
 from search_spaces import Candidate, load_candidate
+
+if TYPE_CHECKING:
+    from nas.store import Store
 
 SAME_TRAINING = ("train_steps", "train_images", "seed")
 
@@ -48,6 +51,8 @@ def named(problem: Problem) -> list[Candidate]:
 
 def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[[str], None]) -> WarmStart:
     """Reads the earlier run, copies its comparable trainings, and says what was taken over. Raises: UserError."""
+    from nas.store import Store
+
     config, first = problem.config, named(problem)
     if config.start_from is None:
         return WarmStart(first)
