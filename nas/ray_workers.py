@@ -12,6 +12,8 @@ from nas.execution import Evaluate
 from nas.ray_session import connected, own_code, started
 from nas.search.evaluate import Outcome, Task
 
+MOST_FAILED_STARTS = 5
+
 
 class RayExecutor:
     """Up to `workers` actors that import torch once, here or on the nodes of a cluster that runs already.
@@ -31,6 +33,7 @@ class RayExecutor:
         self.running: dict[Any, tuple[Task, Any, float]] = {}
         self.orphans: list[Task] = []  # their worker died for the first time
         self.bereaved: set[str] = set()  # keys of all that were ever orphans
+        self.failed_starts = 0  # one after the other
         for _ in range(workers):
             self._start()
         self._wait_for_one()
@@ -71,8 +74,13 @@ class RayExecutor:
         actor = self.starting.pop(done[0])
         try:
             self.ray.get(done[0])
-        except self.ray.exceptions.RayError as error:
-            raise RunnerError(f"a worker cannot start: {_last_line(error)}") from error
+        except self.ray.exceptions.RayError as error:  # its node may have gone while it started
+            self.failed_starts += 1
+            if self.failed_starts > MOST_FAILED_STARTS:
+                raise RunnerError(f"workers cannot start: {_last_line(error)}") from error
+            self._start()
+            return None
+        self.failed_starts = 0
         self.idle.append(actor)
         return None
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,33 @@ def test_a_dead_or_hanging_worker_costs_its_own_task_only(accident: str, reason:
     failed = {key: outcome.error for key, outcome in found.items() if outcome.error}
     assert list(failed) == [TASKS[1].candidate.key]
     assert reason in str(failed[TASKS[1].candidate.key])
+
+
+class DiesOnArrival:
+    """An evaluation that kills the first worker that it is sent to, while that starts."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        def arrive(mark: str) -> Callable[[Task], Outcome]:
+            if not os.path.exists(mark):  # noqa: PTH110  # what is nested is shipped, what is imported here is not there
+                os.mkdir(mark)  # noqa: PTH102
+                os.kill(os.getpid(), signal.SIGKILL)
+            return lambda task: Outcome(task.candidate.key, {}, 0.0)
+
+        return arrive, (self.mark,)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own modules
+def test_a_worker_that_dies_while_it_starts_is_replaced(tmp_path: Path) -> None:
+    executor = RayExecutor(DiesOnArrival(tmp_path / "mark"), workers=1, timeout_s=300)  # type: ignore[arg-type]
+    try:
+        executor.submit(TASKS[0])
+        assert executor.next_outcome()[1].error is None
+    finally:
+        executor.close()
+    assert (tmp_path / "mark").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules
