@@ -1,6 +1,6 @@
 """How well K anchors of `main` rank models that were not trained, on the micro-VLM benchmark.
 
-    python bench/quality/anchored.py [--sets main|test] [--draws 40]
+    python bench/quality/anchored.py [--sets main|test] [--draws 40] [--admission]
 
 Accuracy is the mean over question kinds of (accuracy - blind) / (1 - blind); easy-vqa's yes/no questions are left out,
 since no model beats the text there. `main` scores the models of main that are no anchors and is for development;
@@ -62,6 +62,7 @@ def noise_ceiling(table: list[dict]) -> tuple[float, int] | None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--sets", choices=["main", "test"], default="main")
+    arguments.add_argument("--admission", action="store_true", help="also with proxies to admit of; slow")
     arguments.add_argument("--draws", type=int, default=40)
     given = arguments.parse_args()
     table, space = rows(), load("microvlm").candidates
@@ -90,7 +91,7 @@ def main() -> None:
     )
     for count in (6, 12, 24, 48):
         draws(f"anchored, {count:2} anchors", space, fit_on, scored, count, given.draws)
-    for kind in ("random", "real"):
+    for kind in ("random", "real") if given.admission else ():
         for label, names in (("default", DEFAULT), ("all", proxies.names())):
             values = proxy_values(kind, names)
             draws(f"12 anchors, may admit of {label} ({kind} batch)", space, fit_on, scored, 12, given.draws, values)
