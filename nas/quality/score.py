@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.records import ProxyScore
 from proxies import Proxy, get
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from nas.model import MultimodalLM
     from proxies.batch import ProbeBatch
 
-# All cheap: none of them runs the language model. bench/quality/proxies.txt has what each costs and says.
-DEFAULT = ("params", "flops", "depth-width", "rank-budget", "visual-tokens", "effective-rank", "compression-cka")
+# None of them runs the language model; FLOPs are in every record in closed form (counting them here takes 0.4 s).
+# bench/quality/proxies.txt has what each says and costs.
+DEFAULT = ("params", "depth-width", "rank-budget", "visual-tokens", "effective-rank", "compression-cka")
 PROBE_IMAGES, PROBE_TEXT = 4, 8
+# Fields of a candidate that decide what its encoder makes of an image.
+SEES = ("encoder", "resolution", "encoder_depth", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor")
+MOST_KEPT = 32
+_kept: dict[str, Any] = {}  # tokens (B, N, D) by encoder, resolution and images
 
 
 def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
@@ -49,8 +55,25 @@ def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -
     """
     wanted = [get(name) for name in names]
     with _frozen_encoder(model), shared_passes():
-        shared = batch.with_vision_features(model.eval())
+        shared = _with_features(model.eval(), batch)
         return {proxy.name: _score_one(proxy, model, shared) for proxy in wanted}
+
+
+def _with_features(model: nn.Module, batch: ProbeBatch) -> ProbeBatch:
+    """The encoder's tokens of the batch; those of pretrained weights are kept for later candidates of this process."""
+    from dataclasses import replace
+
+    spec = getattr(model, "encoder_spec", None)
+    if spec is None or spec.weights is None or batch.vision_features is not None:
+        return batch.with_vision_features(model)
+    fields = model.candidate.model_dump(include=set(SEES))  # type: ignore[union-attr, operator]
+    content = batch.pixel_values.detach().numpy().tobytes()
+    key = hashlib.sha256(repr(sorted(fields.items())).encode() + content).hexdigest()
+    if key not in _kept:
+        if len(_kept) >= MOST_KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = batch.with_vision_features(model).vision_features
+    return replace(batch, vision_features=_kept[key])
 
 
 @contextmanager
