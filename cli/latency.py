@@ -62,10 +62,7 @@ def latency(
             found = seen.latency
             beside = {"sustained_ms": seen.sustained_ms, "canary_ms": seen.canary_ms, "rounds_ms": seen.totals_ms}
             if seen.memory is not None:
-                beside["memory"] = {
-                    "weights_gib": seen.memory.weights_bytes / 2**30,
-                    "request_gib": seen.memory.request_bytes / 2**30,
-                }
+                beside["memory"] = seen.memory.in_gib()
     if json_:
         document = {"candidate": design.to_dict(), "device": profile.id, "runtime": runtime, "dtype": dtype}
         print(json.dumps({**document, "workload": asked.name, **found.to_dict(), **beside}, indent=2))

@@ -203,23 +203,31 @@ class Runner(_Record):
 
 
 class Protocol(_Record):
-    """Where a device needs another measuring protocol than the program's own."""
+    """Where a device needs another measuring protocol than the program's own; null = the program's."""
 
-    rounds: int | None = Field(default=None, ge=3)
-    warmup: int | None = Field(default=None, ge=0)
-    estimator: Literal["min"] = "min"
-    max_cv: Positive | None = None
-    canary_tolerance: Positive | None = None
+    rounds: int | None = Field(default=None, ge=3, description="of whole requests, and at most of blocks in a pass")
+    warmup: int | None = Field(default=None, ge=1, description="untimed calls of each block before its first round")
+    estimator: Literal["min"] = Field(default="min", description="the only one; any other is refused")
+    max_cv: Positive | None = Field(default=None, description="25th percentile / minimum - 1 that counts as noisy")
+    canary_tolerance: Positive | None = Field(
+        default=None, description="timings of a session that was slower than now by more are measured again"
+    )
 
 
 class Budgets(_Record):
-    """What the user of this device accepts; a search keeps to them unless told otherwise."""
+    """What the user of this device accepts: constraints of a search that names none of its own."""
 
     ttft_ms: Positive | None = None
     tpot_ms: Positive | None = None
-    vision_ms: Positive | None = None
+    latency_ms: Positive | None = None
     memory_gib: Positive | None = None
-    energy_j: Positive | None = None
+    vision_ms: None = Field(default=None, description="no constraint of this version: leave it null")
+    energy_j: None = Field(default=None, description="energy is not measured by this version: leave it null")
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """By metric, those that are set."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
 class HardwareProfile(_Record):

@@ -8,6 +8,7 @@
     |   |-- StorageError         a database or folder cannot be reached or written
     |   |-- RunError             a run folder or study is missing, locked or does not match
     |   `-- RunnerError          a device cannot be reached, or stopped before it was done
+    |       `-- RefusalError     a device, or the way to it, will say no again until the user mends it
     |-- NothingFeasibleError     exit 3: no candidate meets the constraints
     `-- EvaluationError          one candidate failed; the search goes on
         `-- NotMeasuredError     a latency that was needed has not been measured
@@ -53,6 +54,10 @@ class RunError(UserError):
 
 class RunnerError(UserError):
     """A device cannot be reached, or stopped before it was done."""
+
+
+class RefusalError(RunnerError):
+    """A device, or the way to it, will say no again until the user mends something."""
 
 
 class NothingFeasibleError(NasError):

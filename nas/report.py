@@ -55,7 +55,8 @@ def read(folder: RunFolder) -> Run:
         trainings = store.trainings(folder.study)
         measured = store.measurements(folder.study)
         meta = {
-            name: store.meta(f"{name}:{folder.study}") for name in ("wall_s", "duplicates", "gated", "exact", "rungs")
+            name: store.meta(f"{name}:{folder.study}")
+            for name in ("wall_s", "duplicates", "gated", "unmeasured", "exact", "rungs")
         }
     finally:
         store.close()
@@ -155,6 +156,7 @@ def _counts(run: Run) -> dict[str, int]:
         "failed": status.count("failed"),
         "duplicates_avoided": int(run.meta["duplicates"] or 0),
         "gated_out": int(run.meta["gated"] or 0),
+        "unmeasured": int(run.meta["unmeasured"] or 0),  # their device stopped answering
         "trained": len(run.trainings),
     }
 

@@ -166,6 +166,7 @@ def work_done(found: dict[str, Any]) -> str:
         f"{counts['complete']} of {search['space_size']} designs evaluated ({counts['gated_out']} ruled out by the "
         f"gate, {counts['infeasible']} drawn but infeasible, {counts['failed']} failed, "
         f"{counts['duplicates_avoided']} duplicates avoided), {counts['trained']} trained; "
+        + (f"{counts['unmeasured']} unmeasured, since their device stopped answering; " if counts["unmeasured"] else "")
         + (f"{duration(found['wall_s'])} of wall clock." if found["wall_s"] else "not ended yet.")
     )
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Table, create_engine, delete, event, insert, make_url, select, update
@@ -141,6 +141,13 @@ class Store:
         query = select(BLOCKS.c.block, BLOCKS.c.record).where(BLOCKS.c.context == context.key).order_by(BLOCKS.c.id)
         rows = self._do(lambda connection: connection.execute(query).all())
         return {block: block_timing(json.loads(record)) for block, record in rows}
+
+    def last_version(self, context: MeasurementContext) -> str | None:
+        """Version of the runtime in the newest timing of a context that is else like this; None without one."""
+        alike = BLOCKS.c.context.like(replace(context, version="%").key)
+        query = select(BLOCKS.c.context).where(alike).order_by(BLOCKS.c.id.desc()).limit(1)
+        key = self._do(lambda connection: connection.execute(query).scalar())
+        return None if key is None else MeasurementContext.version_of(str(key))
 
     def add_block_timings(self, context: MeasurementContext, timings: Mapping[str, BlockTiming]) -> None:
         rows = [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import nas.workload
 import search_spaces
+from hardware_profiles.profile import Protocol
 from nas.errors import NotMeasuredError, RunnerError
 from nas.latency import connectors
 from nas.latency.blocks import (
@@ -20,12 +22,13 @@ from nas.latency.blocks import (
     BlockTiming,
     MeasurementContext,
     bracket,
+    depth_shares,
     interpolate,
     needed,
 )
 from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
-from nas.latency.measure import canary_at, is_calm, measure_blocks
+from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
 from nas.latency.work import block_work
 from nas.store import Store
 
@@ -37,11 +40,14 @@ def timing(value: float, canary: float = 1.0) -> BlockTiming:
     return BlockTiming({}, (value, value * 1.5), canary, "2026-01-01T00:00:00+00:00", noisy=False)
 
 
-def test_composed_latency_is_shell_plus_depth_times_layer() -> None:
+def test_composed_latency_follows_the_depth() -> None:
     candidate = SPACE.baseline_candidate
-    values = {"shell_prefill": 3.0, "shell_decode": 0.5}
-    values |= {"decoder_prefill": 3.0 + 12 * 5.0, "decoder_decode": 0.5 + 12 * 0.25}
-    timings = {block.key: timing(values.get(block.kind, 1.0)) for block in needed(candidate, WORKLOAD)}
+
+    def truth(block: BlockSpec) -> float:
+        prefill, decode = 3.0 + 5.0 * block.depth, 0.5 + 0.25 * block.depth
+        return {"decoder_prefill": prefill, "decoder_decode": decode}.get(block.kind, 1.0)
+
+    timings = {block.key: timing(truth(block)) for block in needed(candidate, WORKLOAD)}
     found = compose(candidate, WORKLOAD, timings)
     assert found.prefill_ms == pytest.approx(3.0 + 5.0 * candidate.lm_depth)
     assert found.tpot_ms == pytest.approx(0.5 + 0.25 * candidate.lm_depth)
@@ -53,6 +59,14 @@ def test_composed_latency_is_shell_plus_depth_times_layer() -> None:
 def test_a_missing_block_is_named_and_never_guessed() -> None:
     with pytest.raises(NotMeasuredError, match="not measured yet: preprocess"):
         compose(SPACE.baseline_candidate, WORKLOAD, {})
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6, 13, 20, 30])
+def test_a_bend_between_measured_depths_is_followed_and_the_nearest_line_goes_on(depth: int) -> None:
+    times = [1.0, 5.0, 12.0]  # at 2, 6 and 20 layers: one a layer, then half of it
+    expected = depth - 1.0 if depth <= 6 else 5.0 + 0.5 * (depth - 6)
+    found = sum(share * time for share, time in zip(depth_shares((2, 6, 20), depth), times, strict=True))
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("length", [1, 8, 9, 100, 8192])
@@ -81,7 +95,7 @@ def test_measured_blocks_keep_every_raw_sample() -> None:
     assert set(found) == {block.key for block in blocks}
     for block in blocks:
         assert found[block.key].block["kind"] == block.kind
-        assert 16 <= len(found[block.key].samples_ms) <= 40
+        assert 24 <= len(found[block.key].samples_ms) <= 60
         assert min(found[block.key].samples_ms) > 0
 
 
@@ -91,6 +105,27 @@ def test_the_clock_is_injected() -> None:
     block = needed(SPACE.baseline_candidate, WORKLOAD)[:1]
     measure_blocks(block, CONTEXT, last_level_cache_mib=1.0, clock=lambda: float(next(ticks)), keep=found.update)
     assert set(found[block[0].key].samples_ms) == {1000.0}
+
+
+def test_a_protocol_of_the_profile_changes_the_rounds_and_what_counts_as_noisy() -> None:
+    ticks = itertools.count()
+    found: dict[str, BlockTiming] = {}
+    block = needed(SPACE.baseline_candidate, WORKLOAD)[:1]
+    protocol = Protocol(rounds=3, warmup=1, max_cv=1e-9)
+
+    def clock() -> float:
+        return next(ticks) ** 2  # every sample is longer than the one before
+
+    measure_blocks(block, CONTEXT, last_level_cache_mib=1.0, protocol=protocol, clock=clock, keep=found.update)
+    assert len(found[block[0].key].samples_ms) == 3 * PASSES
+    assert found[block[0].key].noisy
+
+
+def test_passes_over_one_block_are_merged() -> None:
+    first = BlockTiming({}, (2.0, 3.0), 1.5, "2026-01-01T00:00:00+00:00", noisy=True, quiet_ms=1.2, switches=1)
+    found = first.merged(replace(first, samples_ms=(1.0, 1.0), canary_ms=1.4, quiet_ms=1.3, switches=2))
+    assert found.samples_ms == (2.0, 3.0, 1.0, 1.0) and found.value_ms == 1.0
+    assert (found.canary_ms, found.calm_canary_ms, found.switches) == (1.4, 1.2, 3)
 
 
 def test_blocks_are_measured_once_and_kept_group_by_group(tmp_path: Path) -> None:

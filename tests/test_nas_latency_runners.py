@@ -18,7 +18,7 @@ from runner_requests import BLOCKS, CANDIDATE, WORKLOAD, assert_measured, ends, 
 
 import hardware_profiles
 from hardware_profiles import ProfileError
-from nas.errors import RunnerError
+from nas.errors import RefusalError, RunnerError
 from nas.hosts import Phone
 from nas.latency.blocks import BlockSpec
 from nas.latency.request import Request, end_to_end
@@ -49,7 +49,7 @@ def test_the_local_runner_measures_blocks_and_requests_in_another_process() -> N
     (results,) = [message["results"] for message in messages if message["kind"] == "requests"]
     found = end_to_end(results["a"])
     assert found.latency.label == "measured" and len(found.totals_ms) == 3
-    assert found.memory is None or found.memory.weights_bytes > 0
+    assert found.memory is None or min(found.memory.weights_bytes, found.memory.kv_bytes) > 0
 
 
 def test_a_machine_that_is_not_the_device_is_refused() -> None:
@@ -184,6 +184,20 @@ def test_retries_end_with_the_last_error() -> None:
     failed = with_retries(fail, 3, pauses.append)
     assert str(failed) == "gone" and len(pauses) == 2
     assert with_retries(lambda: None, 3, pauses.append) is None
+
+
+def test_what_will_be_refused_again_is_not_retried() -> None:
+    """A mistake of the profile, a package that is not there, a program that is not installed."""
+    pauses: list[float] = []
+    error = json.dumps({"kind": "error", "message": "it lacks torch", "lasting": True})
+    requests = [
+        lambda: list(check_messages(iter([error]), "host 'x'", ASKED)),
+        lambda: list(Conversation(["no-such-ssh"], "host 'x'").lines(b"")),
+        lambda: list(LocalRunner().run(Request(here(cpu_mask="0x0"), blocks=BLOCKS))),
+    ]
+    for ask in requests:
+        assert isinstance(with_retries(lambda ask=ask: ask() and None, 3, pauses.append), RefusalError)  # type: ignore[misc]
+    assert pauses == []
 
 
 def test_the_bundle_holds_the_worker_and_its_data_and_is_small() -> None:

@@ -61,7 +61,8 @@ def test_the_document_holds_what_the_contract_names(found: dict[str, Any]) -> No
         "wall_s",
     }  # fmt: skip
     assert found["counts"] | {"duplicates_avoided": 0} == {
-        "complete": 5, "infeasible": 1, "failed": 1, "duplicates_avoided": 0, "gated_out": 0, "trained": 2,
+        "complete": 5, "infeasible": 1, "failed": 1, "duplicates_avoided": 0, "gated_out": 0, "unmeasured": 0,
+        "trained": 2,
     }  # fmt: skip
     assert found["failures"] == [{"key": BROKEN.key, "reason": "<b>out of memory</b>", "traceback": "Traceback"}]
     json.dumps(found, allow_nan=False)

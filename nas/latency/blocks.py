@@ -1,8 +1,8 @@
 """The blocks that a candidate's latency is composed of, and what was measured of them. No torch.
 
 A block is the smallest thing that is timed: preprocessing at a resolution, a whole encoder, one projector with its
-compression, and the decoder at two depths, of which the shallow one may have no layers (shell). Depth is a factor,
-never a new measurement. Decoder blocks are measured on a grid of lengths; other lengths are interpolated.
+compression, and the decoder at two or three depths. Depth is a factor, never a new measurement. Decoder blocks are
+measured on a grid of lengths; other lengths are interpolated.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -25,15 +25,19 @@ BlockKind = Literal[
     "shell_prefill", "layer_prefill", "shell_decode", "layer_decode",
     "decoder_prefill", "decoder_decode",
 ]  # fmt: skip
-# Lengths at which decoder blocks are measured: prefill lengths, and contexts of a decode step. The shell is nearly a
-# line in the prompt's length; attention over the cache is one in the context.
+# Lengths at which decoder blocks are measured: prefill lengths, and contexts of a decode step. A decoder of two layers
+# is nearly a line in the prompt's length; attention over the cache is one in the context.
 PREFILL_LENGTHS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-SHELL_LENGTHS = (16, 256, 4096, 8192)
+SHALLOW_LENGTHS = (16, 64, 256, 1024, 4096, 8192)
 CONTEXTS = (16, 256, 1024, 4096, 8192)
 DEPTHS = (2, 14)  # of decoders that are compiled whole
-LAYERED_DEPTH = 12  # of decoders that run layer by layer: their weights together are far larger than any cache
 # What a candidate may change of its decoder's layers: no block is timed of these, and none is passed off as one.
 DECODER_AXES = ("lm_ffn", "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention", "prune_layer")
+# Of decoders that run layer by layer. No depth 0: alone in a loop, the vocabulary's head stays in the cache, and is
+# faster by a quarter than between layers. A step is memory's work, so that its line has a bend where the weights
+# outgrow the cache.
+PREFILL_DEPTHS, DECODE_DEPTHS = (2, 20), (2, 6, 20)
+NOISE = 0.08
 WHOLE_DECODER = frozenset({"onnxruntime", "openvino"})  # runtimes that compile the decoder as one graph
 
 
@@ -82,6 +86,11 @@ class MeasurementContext:
     def key(self) -> str:
         return f"{self.device}|{self.runtime}|{self.version}|{self.dtype}|{self.threads}"
 
+    @staticmethod
+    def version_of(key: str) -> str:
+        """The runtime's version that a key was made of."""
+        return key.split("|")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class BlockTiming:
@@ -91,8 +100,8 @@ class BlockTiming:
     samples_ms: tuple[float, ...]
     canary_ms: float
     measured_at: str
-    noisy: bool  # 25th percentile more than 8 % above the minimum
-    quiet_ms: float | None = None  # the calmer canary of its session; `canary_ms` is the busier one
+    noisy: bool  # see `is_noisy`
+    quiet_ms: float | None = None  # the calmest canary of its session; `canary_ms` is the busier end of its group
     switches: int = 0  # times that the system took the processor away while the samples were taken
     scale: float = 1.0  # takes a timing of this session to the quietest session of the device
     modelled: float | None = None  # relative error to expect, where the timing was not measured but fitted to others
@@ -116,6 +125,23 @@ class BlockTiming:
         """Other work ran at the same time: a label, never a reason to drop a sample."""
         return self.noisy or self.switches > 3 * len(self.samples_ms)
 
+    def merged(self, later: BlockTiming, noise: float = NOISE) -> BlockTiming:
+        """With the samples of another pass over the same block; of each canary the calmer one."""
+        samples = (*self.samples_ms, *later.samples_ms)
+        return replace(
+            later,
+            samples_ms=samples,
+            noisy=is_noisy(samples, noise),
+            canary_ms=min(self.canary_ms, later.canary_ms),
+            quiet_ms=min(self.calm_canary_ms, later.calm_canary_ms),
+            switches=self.switches + later.switches,
+        )
+
+
+def is_noisy(samples_ms: Sequence[float], noise: float = NOISE) -> bool:
+    """Whether the 25th percentile is more than `noise` above the minimum."""
+    return sorted(samples_ms)[len(samples_ms) // 4] > (1 + noise) * min(samples_ms)
+
 
 def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager") -> list[BlockSpec]:
     """The blocks that `compose` reads for this candidate. Raises: NotMeasuredError where no block is of its decoder."""
@@ -138,16 +164,11 @@ def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager
 
 @dataclass(frozen=True, slots=True)
 class DecoderPart:
-    """A part of the decoder's time: the block that is timed, its grid of lengths, and how its share follows from depth.
-
-    A decoder of depth D takes the sum over its parts of (constant + slope x D) x the block's time.
-    """
+    """A decoder of one depth that is timed, and its grid of lengths."""
 
     kind: BlockKind
     grid: tuple[int, ...]
-    constant: float
-    slope: float
-    depth: int = 0
+    depth: int
 
     def blocks(self, batch: int, lm: str, length: int) -> list[BlockSpec]:
         """At the one or two lengths of the grid that enclose `length`."""
@@ -157,22 +178,29 @@ class DecoderPart:
 
 
 def decoder_parts(phase: str, runtime: str) -> tuple[DecoderPart, ...]:
-    """Two depths, of which a line follows: t(D) = t(a) + (t(b) - t(a)) (D - a) / (b - a).
+    """Whole decoders of two or three depths, of which any other follows by `depth_shares`.
 
-    Where layers run one by one, the shallow one is the shell: the decoder without layers, nearly a line in the prompt's
-    length and free of the context. Single layers in a loop of their own came out 5 % too fast.
+    Single layers in a loop of their own came out 5 % too fast.
     """
     prefill = phase == "prefill"
-    whole: BlockKind = "decoder_prefill" if prefill else "decoder_decode"
+    kind: BlockKind = "decoder_prefill" if prefill else "decoder_decode"
     grid = PREFILL_LENGTHS if prefill else CONTEXTS
-    low, high = DEPTHS if runtime in WHOLE_DECODER else (0, LAYERED_DEPTH)
-    step = high - low
-    if low:
-        shallow = DecoderPart(whole, grid, 1 + low / step, -1 / step, low)
-    else:
-        shell: BlockKind = "shell_prefill" if prefill else "shell_decode"
-        shallow = DecoderPart(shell, SHELL_LENGTHS if prefill else (1,), 1, -1 / step)
-    return shallow, DecoderPart(whole, grid, -low / step, 1 / step, high)
+    if runtime in WHOLE_DECODER:
+        return tuple(DecoderPart(kind, grid, depth) for depth in DEPTHS)
+    shallow, *deeper = PREFILL_DEPTHS if prefill else DECODE_DEPTHS
+    first = DecoderPart(kind, SHALLOW_LENGTHS if prefill else grid, shallow)
+    return first, *(DecoderPart(kind, grid, depth) for depth in deeper)
+
+
+def depth_shares(depths: Sequence[int], depth: int) -> list[float]:
+    """Weight of each measured depth in the time at `depth`: a line through the two that enclose it, or are nearest.
+
+    t(D) = t(a) + (t(b) - t(a)) (D - a) / (b - a).
+    """
+    right = min(max(bisect_left(depths, depth), 1), len(depths) - 1)
+    low, high = depths[right - 1], depths[right]
+    share = (depth - low) / (high - low)
+    return [1 - share if each == low else share if each == high else 0.0 for each in depths]
 
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:

@@ -22,8 +22,12 @@ class TimingStore(Protocol):
 
     def add_block_timings(self, context: MeasurementContext, timings: Mapping[str, BlockTiming]) -> None: ...
 
+    def last_version(self, context: MeasurementContext) -> str | None: ...
 
-def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, BlockTiming]:
+
+def comparable(
+    timings: Mapping[str, BlockTiming], canary: float, tolerance: float = CANARY_TOLERANCE
+) -> dict[str, BlockTiming]:
     """The timings of sessions in which the machine was about as fast as `canary` says it is now, or faster.
 
     Noise is one-sided: a session faster than now was quieter, and stays the better answer. What is measured while the
@@ -32,7 +36,7 @@ def comparable(timings: Mapping[str, BlockTiming], canary: float) -> dict[str, B
     return {
         key: timing
         for key, timing in timings.items()
-        if timing.canary_ms <= canary * (1 + CANARY_TOLERANCE) and timing.median_ms <= CONTENDED * timing.value_ms
+        if timing.canary_ms <= canary * (1 + tolerance) and timing.median_ms <= CONTENDED * timing.value_ms
     }
 
 
@@ -52,6 +56,7 @@ def ensure_blocks(
     measure: Measure,
     canary: Callable[[], float],
     progress: Progress = lambda done, total: None,
+    tolerance: float = CANARY_TOLERANCE,
 ) -> dict[str, BlockTiming]:
     """Timings of all blocks by key; only what the store lacks is measured, and stored group by group.
 
@@ -60,7 +65,7 @@ def ensure_blocks(
     wanted = {block.key: block for block in blocks}
     stored = store.block_timings(context)
     found = {key: stored[key] for key in wanted if key in stored}
-    known = comparable(found, canary()) if found else {}
+    known = comparable(found, canary(), tolerance) if found else {}
     missing = [block for key, block in wanted.items() if key not in known]
 
     def keep(fresh: dict[str, BlockTiming]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from nas.cost import cost
 from nas.latency import calibrated
-from nas.latency.blocks import BlockSpec
+from nas.latency.blocks import BlockSpec, needed
 from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
 from nas.latency.device import Device, Timings
@@ -23,11 +24,12 @@ from nas.workload import Workload
 from search_spaces import Candidate
 
 METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
+MEMORY = "memory_gib"  # in closed form against the resident peak
 
 
 @dataclass(frozen=True, slots=True)
 class CompositionError:
-    """Of one metric over the checked candidates; relative, composed / measured - 1."""
+    """Of one metric over the checked candidates; relative, composed (memory: closed form) / measured - 1."""
 
     mean: float
     worst: float
@@ -79,21 +81,32 @@ def spread(candidates: Sequence[Candidate], workload: Workload, timings: Timings
 def check_composition(
     device: Device, candidates: Sequence[Candidate], workload: Workload, timings: Timings, count: int = 12
 ) -> CompositionCheck:
-    """Measures `count` candidates end to end and compares; measured times are brought to the blocks' canary."""
+    """Measures `count` candidates end to end and compares; measured times are brought to the blocks' canary.
+
+    Their blocks are timed once more between the rounds: two times of the same machine minutes apart differ by more than
+    composition errs.
+    """
     chosen = spread(candidates, workload, timings, count)
-    measured = device.requests({candidate.key: candidate for candidate in chosen}, workload)
+    asked = {block.key: block for one in chosen for block in needed(one, workload, device.runtime)}
+    again = [block for key, block in asked.items() if timings[key].modelled is None]
+    measured = device.requests({candidate.key: candidate for candidate in chosen}, workload, blocks=again)
+    timings = device.known([BlockSpec(**timing.block) for timing in timings.values()])
     rows = [_row(candidate, workload, timings, measured[candidate.key]) for candidate in chosen]
-    errors = {}
-    for metric in METRICS:
-        composed = np.array([row["composed"][metric] for row in rows])
-        truth = np.array([row["measured"][metric] for row in rows])
-        error = composed / truth - 1
-        errors[metric] = CompositionError(
-            float(np.abs(error).mean()), float(np.abs(error).max()), float(error.mean()),
-            float(spearmanr(composed, truth)[0]),
-        )  # fmt: skip
+    errors = {
+        metric: _error([row["composed"][metric] for row in rows], [row["measured"][metric] for row in rows])
+        for metric in METRICS
+    }
+    if all(row["memory"] is not None for row in rows):
+        memory = [row["memory"] for row in rows]
+        errors[MEMORY] = _error([one["closed_form_gib"] for one in memory], [one["peak_gib"] for one in memory])
     context = device.context
     return CompositionCheck(context.device, context.runtime, context.version, context.dtype, len(rows), errors, rows)
+
+
+def _error(predicted: Sequence[float], measured: Sequence[float]) -> CompositionError:
+    error = np.array(predicted) / np.array(measured) - 1
+    rank = float(spearmanr(predicted, measured)[0])
+    return CompositionError(float(np.abs(error).mean()), float(np.abs(error).max()), float(error.mean()), rank)
 
 
 def _row(candidate: Candidate, workload: Workload, timings: Timings, found: EndToEnd) -> dict[str, Any]:
@@ -110,5 +123,7 @@ def _row(candidate: Candidate, workload: Workload, timings: Timings, found: EndT
         "composed": composed.to_dict(),
         "measured": scaled.to_dict(),
         "inside_interval": composed.low_ms <= scaled.latency_ms <= composed.high_ms,
-        "memory": None if found.memory is None else asdict(found.memory),
+        "memory": None
+        if found.memory is None
+        else {**found.memory.in_gib(), "closed_form_gib": cost(candidate, workload).memory_gib},
     }

@@ -8,6 +8,7 @@ from nas.errors import NotMeasuredError
 from nas.latency.blocks import (
     BlockTiming,
     decoder_parts,
+    depth_shares,
     interpolate,
     lengths,
     needed,
@@ -39,11 +40,12 @@ def compose(
     projector = timings[projector_block(candidate, images).key]
 
     def decoder(phase: str, length: int, view: str) -> float:
+        parts = decoder_parts(phase, runtime)
         total = 0.0
-        for part in decoder_parts(phase, runtime):
+        for part, share in zip(parts, depth_shares([p.depth for p in parts], candidate.lm_depth), strict=True):
             blocks = part.blocks(workload.batch, candidate.lm, length)
             at = {block.length: getattr(timings[block.key], view) for block in blocks}
-            total += (part.constant + part.slope * candidate.lm_depth) * interpolate(length, at)
+            total += share * interpolate(length, at)
         return total
 
     def parts(view: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ from nas.latency.calibrated import LEAST_POINTS, Matrix, left_out, solve
 from nas.latency.spread import farthest
 from nas.latency.work import block_work
 
-MOST_MEASURED = 20
+MOST_MEASURED = 18
 
 
 def sample(blocks: Sequence[BlockSpec], most: int = MOST_MEASURED) -> list[BlockSpec]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from hardware_profiles import HardwareProfile
+from nas.errors import NotMeasuredError
 from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
-from nas.latency.cache import Progress, TimingStore, ensure_blocks, quiet
+from nas.latency.cache import CANARY_TOLERANCE, Progress, TimingStore, ensure_blocks, quiet
 from nas.latency.context import context_here
-from nas.latency.request import ROUNDS, EndToEnd, Request, block_timing, end_to_end
-from nas.latency.runners import Runner, runner_for
+from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
+from nas.latency.runner_messages import Message
+from nas.latency.runners import LocalRunner, Runner, runner_for
 from nas.workload import Workload
 from search_spaces import Candidate
 
@@ -67,10 +69,18 @@ class Device:
             self._runner = runner_for(self.profile)
         return self._runner
 
+    @property
+    def _is_here(self) -> bool:
+        """Whether measurements run on this machine, with the packages of this process."""
+        return isinstance(self.runner, LocalRunner)
+
     @cached_property
     def context(self) -> MeasurementContext:
-        """What timings are tied to; a device elsewhere is asked for the version of its runtime."""
-        if self.profile.matches_this_machine():
+        """What timings are tied to; a device behind a runner is asked for the version of its runtime.
+
+        That holds for a runner to this very machine too: its Python may have another version installed.
+        """
+        if self._is_here:
             return context_here(self.profile, self.runtime, self.dtype)
         return MeasurementContext(
             self.profile.id, self.runtime, str(self._state["runtime_version"]), self.dtype,
@@ -80,14 +90,14 @@ class Device:
     @cached_property
     def _state(self) -> dict[str, Any]:
         """Versions and canary, as the device tells them when first spoken to."""
-        for message in self.runner.run(Request(self.profile, self.runtime, self.dtype)):
+        for message in self._answers():
             if message["kind"] == "environment":
                 return message
         raise AssertionError("a runner ends with an environment or an error")
 
     def canary_ms(self) -> float:
         """How fast the device is just now."""
-        if self.profile.matches_this_machine():
+        if self._is_here:
             from nas.latency.measure import canary_at
 
             return canary_at(self.profile.measuring_threads)
@@ -104,35 +114,65 @@ class Device:
 
     def exact(self, blocks: Sequence[BlockSpec], progress: Progress = SILENT) -> dict[str, BlockTiming]:
         """Every one of these blocks, measured."""
-        return quiet(ensure_blocks(blocks, self.store, self.context, self._measure, self.canary_ms, progress))
+        tolerance = self.profile.protocol.canary_tolerance or CANARY_TOLERANCE
+        return quiet(
+            ensure_blocks(blocks, self.store, self.context, self._measure, self.canary_ms, progress, tolerance)
+        )
 
     def known(self, blocks: Sequence[BlockSpec]) -> Timings:
-        """What the cache holds of the blocks, without asking the device."""
-        stored = self.store.block_timings(self.context)
+        """What the cache holds of the blocks, without asking the device: of the version that it was last seen with.
+
+        Raises: NotMeasuredError where nothing was ever measured there.
+        """
+        context = self._last_context()
+        stored = self.store.block_timings(context)
         found = quiet({block.key: stored[block.key] for block in blocks if block.key in stored})
         fitted = connectors.complete([block for block in blocks if block.kind == "projector"], found)
-        return Timings(self.context, found | fitted)
+        return Timings(context, found | fitted)
+
+    def _last_context(self) -> MeasurementContext:
+        if self._is_here or "context" in self.__dict__:
+            return self.context
+        wanted = MeasurementContext(self.profile.id, self.runtime, "", self.dtype, self.profile.measuring_threads)
+        version = self.store.last_version(wanted)
+        if version is None:
+            raise NotMeasuredError(f"nothing was ever measured on {self.profile.id} in {self.runtime} {self.dtype}")
+        return replace(wanted, version=version)
 
     def requests(
         self,
         candidates: Mapping[str, Candidate],
         workload: Workload,
-        rounds: int = ROUNDS,
+        rounds: int | None = None,
         sustained_s: float = 0,
+        blocks: Sequence[BlockSpec] = (),
     ) -> dict[str, EndToEnd]:
-        """Every candidate end to end, in paired rounds on the device."""
-        request = Request(
-            self.profile, self.runtime, self.dtype, candidates=candidates, workload=workload, rounds=rounds,
-            sustained_s=sustained_s,
-        )  # fmt: skip
+        """Every candidate end to end, in paired rounds on the device.
+
+        `blocks` are timed once more between the rounds; the cache then holds these samples beside the former ones.
+        """
+        before, during = self.store.block_timings(self.context) if blocks else {}, dict[str, BlockTiming]()
         found: dict[str, EndToEnd] = {}
-        for message in self.runner.run(request):
+        for message in self._answers(
+            blocks=tuple(blocks), candidates=candidates, workload=workload, rounds=rounds, sustained_s=sustained_s
+        ):
             if message["kind"] == "requests":
                 found |= {key: end_to_end(fields) for key, fields in message["results"].items()}
+            if message["kind"] == "timings":
+                during |= _timings(message)
+        self.store.add_block_timings(
+            self.context, {key: before[key].merged(new) if key in before else new for key, new in during.items()}
+        )
         return found
 
     def _measure(self, blocks: list[BlockSpec], keep: Callable[[dict[str, BlockTiming]], None]) -> None:
-        request = Request(self.profile, self.runtime, self.dtype, blocks=tuple(blocks))
-        for message in self.runner.run(request):
+        for message in self._answers(blocks=tuple(blocks)):
             if message["kind"] == "timings":
-                keep({key: block_timing(fields) for key, fields in message["timings"].items()})
+                keep(_timings(message))
+
+    def _answers(self, **asked: Any) -> Iterator[Message]:
+        return self.runner.run(Request(self.profile, self.runtime, self.dtype, **asked))
+
+
+def _timings(message: Message) -> dict[str, BlockTiming]:
+    return {key: block_timing(fields) for key, fields in message["timings"].items()}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hardware_profiles.profile import Protocol
 from nas.latency.backends import Stages, backend
-from nas.latency.blocks import MeasurementContext
-from nas.latency.jobs import photo
-from nas.latency.measure import canary_ms, pinned
+from nas.latency.blocks import BlockSpec, MeasurementContext
+from nas.latency.jobs import nothing, photo
+from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.model import build
@@ -33,8 +34,11 @@ def measure_requests(
     workload: Workload,
     context: MeasurementContext,
     *,
+    blocks: Sequence[BlockSpec] = (),
+    keep: Keep = lambda timings: None,
     last_level_cache_mib: float | None = None,
-    rounds: int = ROUNDS,
+    protocol: Protocol = Protocol(),  # noqa: B008 - frozen
+    rounds: int | None = None,
     sustained_s: float = 0,
     clock: Clock = time.perf_counter,
     seed: int = 0,
@@ -42,23 +46,33 @@ def measure_requests(
     """Every candidate once a round, in random order, so that drift of the machine hits all alike.
 
     Weights are random: speed does not depend on their values. Parts are minima over the rounds (the estimator of
-    composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds.
+    composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds. `blocks` are
+    measured between the rounds, pass by pass, so that both have seen the same hours of the machine.
     """
     runtime = backend(
         context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
     )
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
-    with pinned(context.threads), torch.inference_mode():
+    canary = Canary(clock)
+    passes = BlockPasses(runtime, canary, protocol, seed)
+    with measuring(context.threads, seed):
         for key, candidate in candidates.items():
 
             def load(candidate: Candidate = candidate) -> Request:
                 return Request(candidate, workload, runtime.load(build(candidate, weights="random", seed=seed)))
 
-            requests[key], memory[key] = measure_memory(load, lambda request: request.run(clock))
-        samples, canary = _rounds(requests, rounds, clock, random.Random(seed))
+            requests[key], memory[key] = measure_memory(
+                load, lambda request: request.run(clock), lambda request: request.stages.kv_bytes()
+            )
+        turns = rounds or protocol.rounds or ROUNDS
+        between = (lambda: passes.measure(blocks, keep)) if blocks else nothing
+        samples = _rounds(requests, turns, canary, random.Random(seed), between)
         sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
-    return {key: _summary(values, workload, canary, memory[key], sustained[key]) for key, values in samples.items()}
+    return {
+        key: _summary(values, workload, canary.fastest_ms, memory[key], sustained[key])
+        for key, values in samples.items()
+    }
 
 
 class Request:
@@ -93,19 +107,26 @@ class Request:
 
 
 def _rounds(
-    requests: Mapping[str, Request], rounds: int, clock: Clock, generator: random.Random
-) -> tuple[dict[str, list[tuple[float, ...]]], float]:
-    """Parts of every round, and the canary of the calmer end: parts are minima."""
+    requests: Mapping[str, Request],
+    rounds: int,
+    canary: Canary,
+    generator: random.Random,
+    between: Callable[[], object],
+) -> dict[str, list[tuple[float, ...]]]:
+    """Parts of every round; `between` is called PASSES times, spread over the rounds."""
     samples: dict[str, list[tuple[float, ...]]] = {key: [] for key in requests}
     order = list(requests)
-    canary = canary_ms(clock)
+    breaks = {round(rounds * (index + 0.5) / PASSES) for index in range(PASSES)}
     for turn in range(rounds + 1):
         generator.shuffle(order)
         for key in order:
-            parts = requests[key].run(clock)
+            canary.ask()
+            parts = requests[key].run(canary.clock)
             if turn:  # the first round is the warm-up
                 samples[key].append(parts)
-    return samples, min(canary, canary_ms(clock))
+        if turn in breaks:
+            between()
+    return samples
 
 
 def _sustained(request: Request, seconds: float, clock: Clock) -> float | None:

@@ -20,6 +20,7 @@ from nas.model.vision import VisionEncoder
 from search_spaces import catalogue
 
 PHOTO_SIZE = (640, 480)  # a typical picture that preprocessing shrinks
+MOST_FLUSHED_BYTES = 2**28  # a virtual machine is told the cache of its whole host
 Prepare = Callable[[nn.Module], nn.Module]
 
 
@@ -60,8 +61,6 @@ class JobFactory:
             "preprocess": self._preprocess_job,
             "vision": self._vision_job,
             "projector": self._projector_job,
-            "shell_prefill": self._prefill_job,
-            "shell_decode": self._decode_job,
             "decoder_prefill": self._prefill_job,
             "decoder_decode": self._decode_job,
         }
@@ -70,7 +69,7 @@ class JobFactory:
     def flush(self) -> None:
         """Empties the last-level cache: what runs once a request finds its weights in memory."""
         if not len(self._flushed):
-            self._flushed = torch.zeros(int(self.cache_bytes) // 2)  # 2 x the cache in float32
+            self._flushed = torch.zeros(min(int(2 * self.cache_bytes), MOST_FLUSHED_BYTES) // 4)
         self._flushed.add_(1)
 
     def _build_decoder(self, lm: str, depth: int) -> PreTrainedModel:
@@ -93,7 +92,7 @@ class JobFactory:
             found = model(inputs_embeds=embedded, past_key_values=cache, use_cache=True, logits_to_keep=1)
             return found.logits[:, -1:].argmax(-1)
 
-        return Job(block, run)
+        return Job(block, run, before=self.flush)
 
     def _decode_job(self, block: BlockSpec) -> Job:
         """One new token against a cache of the true context, which is cropped back after each call."""
@@ -109,13 +108,29 @@ class JobFactory:
         return Job(block, run, lambda: filled.crop(-1))
 
     def _preprocess_job(self, block: BlockSpec) -> Job:
+        return Job(block, self._preprocess(block), before=self.flush)
+
+    def _preprocess(self, block: BlockSpec) -> Callable[[], Tensor]:
         photos = [photo()] * block.batch
-        return Job(block, lambda: preprocess(photos, block.resolution, [0.5] * 3, [0.5] * 3), before=self.flush)
+        return lambda: preprocess(photos, block.resolution, [0.5] * 3, [0.5] * 3)
+
+    def arriving(self, block: BlockSpec) -> Callable[[], object]:
+        """What an encoder finds: cold caches, and a picture that was preprocessed just now.
+
+        In a loop of its own the same convolutional encoder took 9.8 ms instead of 7.8.
+        """
+        preprocess_photos = self._preprocess(block)
+
+        def arrive() -> None:
+            self.flush()
+            preprocess_photos()
+
+        return arrive
 
     def _vision_job(self, block: BlockSpec) -> Job:
         encoder = self.prepare(VisionEncoder(catalogue.encoder(block.encoder), block.resolution).eval())
         pixels = torch.randn(block.batch, 3, block.resolution, block.resolution)
-        return Job(block, lambda: encoder(pixels))
+        return Job(block, lambda: encoder(pixels), before=self.arriving(block))
 
     def _projector_job(self, block: BlockSpec) -> Job:
         spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 
+from hardware_profiles.profile import Protocol
 from nas.latency.backends import Backend, backend
-from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
+from nas.latency.blocks import NOISE, BlockSpec, BlockTiming, MeasurementContext, is_noisy
 from nas.latency.jobs import Job, nothing
 
 Clock = Callable[[], float]
+Keep = Callable[[dict[str, BlockTiming]], None]
 LEAST_ROUNDS, MOST_ROUNDS, CALM_ROUNDS, CALM_GAIN = 8, 20, 3, 0.01
+WARM_UPS = 2
 SHORTEST_S = 0.01  # shorter jobs are repeated inside one sample
 DECODING_S = 0.06  # a request decodes for a stretch, so that a sample of a decode block is one too
-MOST_REPEATS, MOST_COLD_REPEATS = 50, 8  # a cold job empties the cache before each of its repeats
-NOISY = 1.08
-CANARY_SIZE, CANARY_SAMPLES = 512, 20
+MOST_REPEATS, MOST_COLD_REPEATS = 50, 5  # a cold job empties the cache before each of its repeats
+CANARY_SIZE, CANARY_SAMPLES, CANARY_GLANCE = 512, 20, 5
 PASSES = 3  # a machine is slow for seconds at a time: every block is measured again when all others have been
 GROUP = 24  # blocks held in memory at once; what is lost at most when a measurement is killed
 
 
-def canary_ms(clock: Clock = time.perf_counter) -> float:
+def canary_ms(clock: Clock = time.perf_counter, samples: int = CANARY_SAMPLES) -> float:
     """Fastest of some 512^3 matrix products: says how fast the machine is just now."""
     matrix = torch.ones(CANARY_SIZE, CANARY_SIZE)
-    return 1e3 * min(_timed(lambda: matrix @ matrix, clock) for _ in range(CANARY_SAMPLES))
+    return 1e3 * min(_timed(lambda: matrix @ matrix, clock) for _ in range(samples))
+
+
+@dataclass
+class Canary:
+    """The canary of one session: asked as often as anything is timed, since minima are compared by its minimum.
+
+    Asked at the ends of a group only, it differed by up to 15 % where the decoders beside it differed by 4 %.
+    """
+
+    clock: Clock
+    fastest_ms: float = math.inf
+
+    def ask(self, samples: int = CANARY_GLANCE) -> float:
+        found = canary_ms(self.clock, samples)
+        self.fastest_ms = min(self.fastest_ms, found)
+        return found
 
 
 def canary_at(threads: int) -> float:
@@ -55,67 +73,84 @@ def measure_blocks(
     context: MeasurementContext,
     *,
     last_level_cache_mib: float | None = None,
+    protocol: Protocol = Protocol(),  # noqa: B008 - frozen
     clock: Clock = time.perf_counter,
     seed: int = 0,
-    keep: Callable[[dict[str, BlockTiming]], None],
+    keep: Keep,
 ) -> None:
     """Hands the timings of each finished group, by block key, to `keep`."""
     runtime = backend(
         context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
     )
-    found: dict[str, BlockTiming] = {}
-    with pinned(context.threads), torch.inference_mode(), torch.random.fork_rng(devices=[]):
+    passes = BlockPasses(runtime, Canary(clock), protocol, seed)
+    with measuring(context.threads, seed):
+        for _ in range(PASSES):
+            passes.measure(blocks, keep)
+
+
+@contextmanager
+def measuring(threads: int, seed: int) -> Iterator[None]:
+    """Threads, gradients and random numbers as every measurement has them; the caller's own are kept."""
+    with pinned(threads), torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for turn in range(PASSES):
-            for start in range(0, len(blocks), GROUP):
-                group = blocks[start : start + GROUP]
-                fresh = _measure_group(group, runtime, clock, random.Random(seed + turn + start))
-                found |= {key: _merged(found[key], new) if turn else new for key, new in fresh.items()}
-                keep({key: found[key] for key in fresh})
+        yield
 
 
-def _merged(first: BlockTiming, second: BlockTiming) -> BlockTiming:
-    """Samples of the passes so far and of the next; of each canary the calmer one."""
-    return replace(
-        _timing_of(first.block, [*first.samples_ms, *second.samples_ms], second.measured_at),
-        canary_ms=min(first.canary_ms, second.canary_ms),
-        quiet_ms=min(first.calm_canary_ms, second.calm_canary_ms),
-        switches=first.switches + second.switches,
-    )
+class BlockPasses:
+    """Blocks of one runtime, measured pass after pass in one session; the samples of all passes count."""
 
+    def __init__(self, runtime: Backend, canary: Canary, protocol: Protocol, seed: int) -> None:
+        self.runtime, self.canary, self.protocol = runtime, canary, protocol
+        self.noise = NOISE if protocol.max_cv is None else protocol.max_cv
+        self.generator = random.Random(seed)
+        self.found: dict[str, BlockTiming] = {}
 
-def _measure_group(
-    blocks: Sequence[BlockSpec], runtime: Backend, clock: Clock, generator: random.Random
-) -> dict[str, BlockTiming]:
-    jobs = [runtime.job(block) for block in blocks]
-    before = canary_ms(clock)
-    samples, switches = run_rounds(jobs, clock, generator)
-    after = canary_ms(clock)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {
-        job.block.key: replace(
-            _timing_of(asdict(job.block), samples[job.block.key], now),
-            canary_ms=max(before, after),
-            quiet_ms=min(before, after),
-            switches=switches[job.block.key],
-        )
-        for job in jobs
-    }
+    def measure(self, blocks: Sequence[BlockSpec], keep: Keep) -> None:
+        """One pass, group by group."""
+        for start in range(0, len(blocks), GROUP):
+            fresh = self._group(blocks[start : start + GROUP])
+            self.found |= {
+                key: self.found[key].merged(timing, self.noise) if key in self.found else timing
+                for key, timing in fresh.items()
+            }
+            keep({key: self.found[key] for key in fresh})
+
+    def _group(self, blocks: Sequence[BlockSpec]) -> dict[str, BlockTiming]:
+        jobs = [self.runtime.job(block) for block in blocks]
+        before = self.canary.ask(CANARY_SAMPLES)
+        samples, switches = run_rounds(jobs, self.canary, self.generator, self.protocol)
+        after = self.canary.ask(CANARY_SAMPLES)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return {
+            job.block.key: BlockTiming(
+                asdict(job.block),
+                tuple(samples[job.block.key]),
+                max(before, after),
+                now,
+                noisy=is_noisy(samples[job.block.key], self.noise),
+                quiet_ms=self.canary.fastest_ms,
+                switches=switches[job.block.key],
+            )
+            for job in jobs
+        }
 
 
 def run_rounds(
-    jobs: Sequence[Job], clock: Clock, generator: random.Random
+    jobs: Sequence[Job], canary: Canary, generator: random.Random, protocol: Protocol
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """(samples in ms, involuntary context switches) by block key.
 
     A job leaves the rounds when its minimum has been calm for three of them.
     """
-    repeats = {job.block.key: _warm_up(job, clock) for job in jobs}
+    clock = canary.clock
+    warm_ups = WARM_UPS if protocol.warmup is None else protocol.warmup
+    repeats = {job.block.key: _warm_up(job, clock, warm_ups) for job in jobs}
     samples: dict[str, list[float]] = {job.block.key: [] for job in jobs}
     switches = dict.fromkeys(samples, 0)
     active = list(jobs)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(protocol.rounds or MOST_ROUNDS):
         generator.shuffle(active)
+        canary.ask()
         for job in active:
             job.run()  # re-warm: the job before it left its own data in the caches
             job.restore()
@@ -144,9 +179,9 @@ def is_calm(samples: Sequence[float]) -> bool:
     return min(samples) > min(samples[:-CALM_ROUNDS]) * (1 - CALM_GAIN)
 
 
-def _warm_up(job: Job, clock: Clock) -> int:
-    """Two calls; how often the job is repeated in one sample so that it is not shorter than the clock is good for."""
-    for _ in range(2):
+def _warm_up(job: Job, clock: Clock, calls: int) -> int:
+    """Some calls; how often the job is repeated in one sample so that it is not shorter than the clock is good for."""
+    for _ in range(max(1, calls)):
         once = _sample(job, 1, clock)
     most = MOST_REPEATS if job.before is nothing else MOST_COLD_REPEATS
     shortest_s = DECODING_S if job.block.kind.endswith("decode") else SHORTEST_S
@@ -167,8 +202,3 @@ def _timed(call: Callable[[], object], clock: Clock) -> float:
     start = clock()
     call()
     return clock() - start
-
-
-def _timing_of(block: dict[str, Any], samples: list[float], now: str) -> BlockTiming:
-    quartile = sorted(samples)[len(samples) // 4]
-    return BlockTiming(block, tuple(samples), 0.0, now, noisy=quartile > NOISY * min(samples))

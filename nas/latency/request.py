@@ -30,7 +30,10 @@ class EndToEnd:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Blocks to be timed, or candidates to be run end to end, on one device in one runtime; nothing = its state."""
+    """Blocks to be timed, or candidates to be run end to end, on one device in one runtime; nothing = its state.
+
+    With both, the blocks are timed between the rounds of the candidates.
+    """
 
     profile: HardwareProfile
     runtime: str = "torch-eager"
@@ -38,7 +41,7 @@ class Request:
     blocks: tuple[BlockSpec, ...] = ()
     candidates: Mapping[str, Candidate] = field(default_factory=dict)
     workload: Workload | None = None
-    rounds: int = ROUNDS
+    rounds: int | None = None  # None = the profile's, else ROUNDS
     sustained_s: float = 0
     seed: int = 0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nas.errors import RunnerError
+from nas.errors import RefusalError, RunnerError
 from nas.latency.blocks import BlockTiming
 from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
 
@@ -29,7 +29,8 @@ def check_messages(lines: Iterator[str], where: str, request: Request) -> Iterat
     for line in lines:
         message = _parse(line, where)
         if message["kind"] == "error":
-            raise RunnerError(f"{where}: {plain(str(message.get('message', 'error without a reason')))}")
+            kind = RefusalError if message.get("lasting") is True else RunnerError
+            raise kind(f"{where}: {plain(str(message.get('message', 'error without a reason')))}")
         try:
             _check(message, request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from nas.errors import RunnerError
+from nas.errors import RefusalError, RunnerError
 from nas.latency.runner_messages import MOST_LINE_BYTES, plain
 
 SILENCE_S = 600.0  # a device that says nothing for so long is taken for dead; a working one speaks twice a minute
@@ -72,7 +72,7 @@ class Conversation:
             )  # fmt: skip
         except OSError as error:
             program = self.command[0]
-            raise RunnerError(
+            raise RefusalError(
                 f"cannot start {program!r} to reach {self.where}: {error.strerror}; install it"
             ) from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hardware_profiles import HardwareProfile, ProfileError
-from nas.errors import RunnerError
+from nas.errors import RefusalError, RunnerError
 from nas.hosts import Host, Phone, host, hosts_file, phone, ray_address
 from nas.latency.request import Request
 from nas.latency.runner_bundle import arguments, payload, shell_line
@@ -127,7 +127,7 @@ def runner_for(profile: HardwareProfile) -> Runner:
 def with_retries(
     run: Callable[[], None], attempts: int, pause: Callable[[float], None] = time.sleep
 ) -> RunnerError | None:
-    """Runs up to `attempts` times; the last error where none succeeded."""
+    """Runs up to `attempts` times; the last error where none succeeded. What would be refused again is not repeated."""
     failed: RunnerError | None = None
     for attempt in range(attempts):
         if attempt:
@@ -135,6 +135,8 @@ def with_retries(
         try:
             run()
             return None
+        except RefusalError as error:
+            return error
         except RunnerError as error:
             failed = error
     return failed

@@ -71,22 +71,23 @@ def _measure(request: Request, emit: Emit, pause: Pause) -> None:
             "canary_ms": canary_at(context.threads),
         }
     )
-    cache_mib, clock = profile.memory.last_level_cache_mib, SpeakingClock(emit)
 
     def keep(found: dict[str, BlockTiming]) -> None:
         emit({"kind": "timings", "timings": {key: asdict(timing) for key, timing in found.items()}})
         pause(profile.runner.cooldown_s)
 
-    if request.blocks:
-        measure_blocks(
-            request.blocks, context, last_level_cache_mib=cache_mib, clock=clock, seed=request.seed, keep=keep
-        )
+    settings: dict[str, Any] = {
+        "last_level_cache_mib": profile.memory.last_level_cache_mib, "protocol": profile.protocol,
+        "clock": SpeakingClock(emit), "seed": request.seed, "keep": keep,
+    }  # fmt: skip
     if request.candidates and request.workload is not None:
         found = measure_requests(
-            request.candidates, request.workload, context, last_level_cache_mib=cache_mib, rounds=request.rounds,
-            sustained_s=request.sustained_s, clock=clock, seed=request.seed,
+            request.candidates, request.workload, context, blocks=request.blocks, rounds=request.rounds,
+            sustained_s=request.sustained_s, **settings,
         )  # fmt: skip
         emit({"kind": "requests", "results": {key: asdict(value) for key, value in found.items()}})
+    elif request.blocks:
+        measure_blocks(request.blocks, context, **settings)
     emit(
         {
             "kind": "done",
@@ -178,7 +179,7 @@ def main() -> int:
         _answer(sys.stdin.buffer.read(MOST_REQUEST_BYTES + 1), emit)
     except Exception as error:  # the edge of the process: the cause goes to stderr, its one line to whoever asked
         traceback.print_exc()
-        emit({"kind": "error", "message": _reason(error)})
+        emit({"kind": "error", "message": _reason(error), "lasting": _is_lasting(error)})
         return 1
     return 0
 
@@ -193,6 +194,12 @@ def _answer(asked: bytes, emit: Emit) -> None:
     serve(request, emit)
 
 
+def _is_lasting(error: Exception) -> bool:
+    """A mistake, or a package that is not there: the same request will fail again."""
+    from_here = type(error).__module__.split(".")[0] in ("nas", "hardware_profiles", "search_spaces")
+    return from_here or isinstance(error, ModuleNotFoundError)
+
+
 def _reason(error: Exception) -> str:
     """One line; a bug is told from a mistake by its type."""
     if isinstance(error, ModuleNotFoundError):
@@ -200,8 +207,7 @@ def _reason(error: Exception) -> str:
         pip_name = PIP_NAMES.get(name, name)
         return f"it lacks the Python package {name!r}; run there: {sys.executable} -m pip install {pip_name}"
     message = " ".join(str(error).split())
-    is_mistake = type(error).__module__.split(".")[0] in ("nas", "hardware_profiles", "search_spaces")
-    return message if is_mistake else f"{type(error).__name__}: {message}"
+    return message if _is_lasting(error) else f"{type(error).__name__}: {message}"
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nas.errors import RunnerError
+from nas.errors import NotMeasuredError, RefusalError
 from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
 from nas.latency.runners import with_retries
@@ -26,18 +27,19 @@ class Latencies:
     progress: Callable[[str, int, int], None]
     cache: Store = field(default_factory=Store.user_cache)
     unmeasured: dict[str, Device] = field(default_factory=dict)
+    pause: Callable[[float], None] = time.sleep
 
     def measure(self) -> None:
-        """Raises: RunnerError where a device does not answer at all."""
+        """Raises: RunnerError where a device refuses, or has never answered."""
         config = self.problem.config
         for name, profile in self.problem.profiles.items():
             if not is_measurable(profile):
                 self.say(f"latency      {name}: estimated:datasheet, it is not at hand and its profile names no runner")
                 continue
             device = Device(profile, self.cache, config.runtime, config.dtype)
-            failed = with_retries(lambda device=device: self._ensure(device), ATTEMPTS)  # type: ignore[misc]
+            failed = with_retries(lambda device=device: self._ensure(device), ATTEMPTS, self.pause)  # type: ignore[misc]
             if failed is not None:
-                if not self._keep(device):
+                if isinstance(failed, RefusalError) or not self._keep(device):
                     raise failed
                 self.unmeasured[name] = device
                 self.say(f"latency      {failed}; candidates that need the rest are unmeasured and tried again later")
@@ -70,6 +72,6 @@ class Latencies:
         """What was measured before the device stopped answering; False where that is nothing."""
         try:
             self.problem.take_timings(device.profile.id, device.known(self.blocks))
-        except RunnerError:
+        except NotMeasuredError:
             return False
         return len(self.problem.timings[device.profile.id]) > 0

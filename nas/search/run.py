@@ -70,8 +70,12 @@ class Session:
     next_publication: int = PUBLISH_EVERY
 
 
-def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
+def run(
+    config: SearchConfig, folder: RunFolder, listener: Listener, pause: Callable[[float], None] = time.sleep
+) -> None:
     """Searches, or goes on with what the folder holds already; finished work is never repeated.
+
+    `pause` waits so many seconds before a device that did not answer is asked again.
 
     Raises: UserError, NothingFeasibleError; KeyboardInterrupt after what is known was written.
     """
@@ -82,12 +86,14 @@ def run(config: SearchConfig, folder: RunFolder, listener: Listener) -> None:
         lease(store, folder.study, folder.path),
     ):
         folder.note_environment()
-        _search(config, folder, store, listener)
+        _search(config, folder, store, listener, pause)
 
 
-def _search(config: SearchConfig, folder: RunFolder, store: Store, listener: Listener) -> None:
+def _search(
+    config: SearchConfig, folder: RunFolder, store: Store, listener: Listener, pause: Callable[[float], None]
+) -> None:
     started = time.monotonic()
-    session = _open(config, folder, store, listener)
+    session = _open(config, folder, store, listener, pause)
     try:
         session.warm = warm_start(session.problem, folder, store, listener.say)
         _anchor(session)
@@ -114,7 +120,9 @@ def _sum_up(session: Session, started: float) -> None:
     _publish(session)
 
 
-def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Listener) -> Session:
+def _open(
+    config: SearchConfig, folder: RunFolder, store: Store, listener: Listener, pause: Callable[[float], None]
+) -> Session:
     """Gate in closed form, measure the blocks of what is left, gate by latency."""
     problem = define(config)
     if folder.devices and folder.devices != sorted(problem.profiles):
@@ -123,7 +131,7 @@ def _open(config: SearchConfig, folder: RunFolder, store: Store, listener: Liste
             f"go on with it there, or start a new search here"
         )
     fitting = [candidate for candidate in problem.space.survey if fits_memory(problem, candidate)]
-    latencies = Latencies(problem, store, problem.blocks(fitting), listener.say, listener.progress)
+    latencies = Latencies(problem, store, problem.blocks(fitting), listener.say, listener.progress, pause=pause)
     latencies.measure()
     problem.resolve_constraints()
     known = [candidate for candidate in fitting if problem.is_measured(candidate)]

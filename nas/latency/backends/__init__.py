@@ -39,6 +39,9 @@ class Stages(Protocol):
     def step(self, newest: Tensor) -> Tensor:
         """One decode step: (B, 1) -> (B, 1)."""
 
+    def kv_bytes(self) -> int:
+        """Size of the KV cache as it is now."""
+
 
 class Backend(Protocol):
     """One runtime in one number format."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -35,6 +37,10 @@ class EagerStages:
         logits = self.model.language_model(input_ids=newest, past_key_values=self.cache, use_cache=True).logits
         following: Tensor = logits[:, -1:].argmax(-1)
         return following
+
+    def kv_bytes(self) -> int:
+        layers: list[Any] = [] if self.cache is None else self.cache.layers
+        return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in layers)
 
 
 class EagerBackend:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nas.latency.blocks import BlockSpec
 from nas.latency.graphs import cache_names, decoder_graph, graph, mask_for
-from nas.latency.jobs import Job, JobFactory, causal_lm
+from nas.latency.jobs import Job, JobFactory, causal_lm, nothing
 from nas.model import MultimodalLM
 from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
@@ -88,6 +88,9 @@ class GraphStages:
     def step(self, newest: Tensor) -> Tensor:
         return self.decoder(self.model.embed(newest, None)).argmax(-1)
 
+    def kv_bytes(self) -> int:
+        return sum(self.runtime.read(value).nbytes for value in self.decoder.past)
+
 
 class GraphBackend:
     """Blocks as graphs of their own; decoders whole, at the depths that the blocks name."""
@@ -112,7 +115,8 @@ class GraphBackend:
 
     def _vision_job(self, block: BlockSpec) -> Job:
         encoder = VisionEncoder(catalogue.encoder(block.encoder), block.resolution)
-        return self._module_job(block, encoder, torch.randn(1, 3, block.resolution, block.resolution))
+        example = torch.randn(1, 3, block.resolution, block.resolution)
+        return self._module_job(block, encoder, example, before=self.eager.arriving(block))
 
     def _projector_job(self, block: BlockSpec) -> Job:
         spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
@@ -122,7 +126,9 @@ class GraphBackend:
         )  # fmt: skip
         return self._module_job(block, nn.Sequential(*parts), torch.randn(1, spec.tokens(block.resolution), spec.width))
 
-    def _module_job(self, block: BlockSpec, module: nn.Module, example: Tensor) -> Job:
+    def _module_job(
+        self, block: BlockSpec, module: nn.Module, example: Tensor, before: Callable[[], object] = nothing
+    ) -> Job:
         run = self.runtime.compiled(graph(module, example, "input", "output"))
         inputs = {"input": example.numpy()}
 
@@ -130,7 +136,7 @@ class GraphBackend:
             for _ in range(block.batch):
                 run(inputs)
 
-        return Job(block, every_image)
+        return Job(block, every_image, before=before)
 
     def _build_decoder(self, lm: str, depth: int) -> tuple[nn.Module, Decoder]:
         model = causal_lm(lm, depth)
@@ -144,7 +150,7 @@ class GraphBackend:
             found.start(block.batch)
             return found(embedding(ids)).argmax(-1)
 
-        return Job(block, run)
+        return Job(block, run, before=self.eager.flush)
 
     def _decode_job(self, block: BlockSpec) -> Job:
         """One step at the true context; what the step added is dropped again."""

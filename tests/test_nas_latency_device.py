@@ -1,0 +1,99 @@
+"""A device's own words are believed: its version and speed, never those of the machine that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from runner_requests import BLOCKS, here, timing
+
+from hardware_profiles.profile import Protocol
+from nas.errors import NotMeasuredError
+from nas.latency.blocks import BlockTiming
+from nas.latency.device import Device
+from nas.latency.request import Request
+from nas.latency.runner_messages import Message
+from nas.latency.runners import LocalRunner
+from nas.store import Store
+
+SSH = {"kind": "ssh", "host_ref": "pi"}
+
+
+@dataclass
+class Far:
+    """A device that answers as a runner would."""
+
+    version: str = "1.2.3"
+    canary_ms: float = 7.0
+    asked: list[Request] = field(default_factory=list)
+
+    def run(self, request: Request) -> Iterator[Message]:
+        self.asked.append(request)
+        yield {"kind": "environment", "runtime_version": self.version, "canary_ms": self.canary_ms}
+        found = {block.key: timing(block, canary_ms=self.canary_ms) for block in request.blocks}
+        yield {"kind": "timings", "timings": found}
+        yield {"kind": "done"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(f"sqlite:///{tmp_path}/cache.db")
+    yield opened
+    opened.close()
+
+
+def test_a_runner_is_asked_even_where_the_profile_matches_this_machine(store: Store) -> None:
+    """A container or another Python behind ssh on this machine has its own versions and speed."""
+    profile = here(**SSH)
+    assert profile.matches_this_machine()
+    far = Device(profile, store, runner=Far())
+    assert far.context.version == "1.2.3"
+    assert far.canary_ms() == 7.0
+    near = Device(here(), store)
+    assert isinstance(near.runner, LocalRunner)
+    assert near.context.version != "1.2.3" and near.canary_ms() != 7.0
+
+
+def test_what_is_known_of_a_device_is_told_without_asking_it(store: Store) -> None:
+    measured = Far()
+    Device(here(**SSH), store, runner=measured).timings(BLOCKS)
+    silent = Far()
+    found = Device(here(**SSH), store, runner=silent).known(BLOCKS)
+    assert silent.asked == [] and measured.asked != []
+    assert found.context.version == "1.2.3" and set(found) == {block.key for block in BLOCKS}
+
+
+def test_of_several_versions_the_last_one_measured_is_known(store: Store) -> None:
+    for version in ("2.0", "1.9"):
+        Device(here(**SSH), store, runner=Far(version)).timings(BLOCKS)
+    assert Device(here(**SSH), store, runner=Far("3.0")).known(BLOCKS).context.version == "1.9"
+
+
+def test_a_device_that_was_never_measured_is_not_known(store: Store) -> None:
+    device = Device(here(**SSH), store, runner=Far())
+    with pytest.raises(NotMeasuredError, match="nothing was ever measured on local-"):
+        device.known(BLOCKS)
+
+
+def test_timings_beside_whole_requests_join_the_cache(store: Store) -> None:
+    device = Device(here(**SSH), store, runner=Far())
+    device.timings(BLOCKS)
+    device.requests({}, workload=None, blocks=BLOCKS)  # type: ignore[arg-type]
+    kept: dict[str, BlockTiming] = store.block_timings(device.context)
+    assert {len(each.samples_ms) for each in kept.values()} == {4}  # two passes of two samples
+
+
+@pytest.mark.parametrize(("tolerance", "times"), [(None, 1), (3.0, 1), (0.5, 2)])
+def test_the_tolerance_of_the_profile_decides_what_is_measured_again(
+    store: Store, tolerance: float | None, times: int
+) -> None:
+    """Timings were taken at a canary of 7 ms, and now it is 4."""
+    profile = here(**SSH).model_copy(update={"protocol": Protocol(canary_tolerance=tolerance)})
+    asked = []
+    for canary in (7.0, 6.0 if tolerance is None else 4.0):
+        far = Far(canary_ms=canary)
+        Device(profile, store, runner=far).timings(BLOCKS)
+        asked += [request for request in far.asked if request.blocks]
+    assert len(asked) == times
