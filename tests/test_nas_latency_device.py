@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 from runner_requests import BLOCKS, here, timing
 
+from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Protocol
+from nas.config import SearchConfig
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockTiming
 from nas.latency.device import Device
 from nas.latency.request import Request
 from nas.latency.runner_messages import Message
 from nas.latency.runners import LocalRunner
+from nas.search.problem import define
 from nas.store import Store
 
 SSH = {"kind": "ssh", "host_ref": "pi"}
@@ -97,3 +101,21 @@ def test_the_tolerance_of_the_profile_decides_what_is_measured_again(
         Device(profile, store, runner=far).timings(BLOCKS)
         asked += [request for request in far.asked if request.blocks]
     assert len(asked) == times
+
+
+def test_budgets_of_a_profile_are_the_constraints_of_a_search_that_names_none(tmp_path: Path) -> None:
+    fields = here().model_dump(mode="json", by_alias=True)
+    fields["budgets"] = {"ttft_ms": 1500, "memory_gib": 2.5}
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    config = SearchConfig(space="micro", devices=[str(file)])
+    texts = [constraint.text for constraint in define(config).constraints]
+    assert texts[-2:] == [f"ttft_ms@{fields['id']} <= 1500", "memory_gib <= 2.5"]
+    told = config.model_copy(update={"constraints": ["tpot_ms <= 9"]})
+    assert [constraint.text for constraint in define(told).constraints] == ["tpot_ms <= 9"]
+
+
+def test_a_budget_that_nothing_would_keep_is_refused() -> None:
+    fields = here().model_dump(mode="json", by_alias=True) | {"budgets": {"energy_j": 5}}
+    with pytest.raises(ValueError, match=r"budgets.energy_j"):
+        HardwareProfile.model_validate(fields)

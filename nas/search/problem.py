@@ -201,6 +201,8 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
         elif devices is None:
             runner_for(profile)
     parsed = [each for text in texts for each in constraints.for_devices(constraints.parse(text), list(profiles))]
+    if config.constraints is None:
+        parsed += _budgets(profiles)
     objectives = [each for name in config.objectives for each in _for_devices(name, list(profiles))]
     problem = Problem(config, space, profiles, workload, parsed, objectives)
     for constraint in problem.constraints:
@@ -213,6 +215,16 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
         if device and device not in profiles:
             raise ProfileError(f"objective {objective!r} names a device that is not searched: {', '.join(profiles)}")
     return problem
+
+
+def _budgets(profiles: Mapping[str, HardwareProfile]) -> list[Constraint]:
+    """What the profiles accept, as constraints; of several memory budgets the tightest."""
+    found: dict[str, float] = {}
+    for device, profile in profiles.items():
+        for metric, bound in profile.budgets.bounds.items():
+            name = f"{metric}@{device}" if metric in constraints.LATENCY_METRICS else metric
+            found[name] = min(bound, found.get(name, bound))
+    return [constraints.parse(f"{name} <= {bound:g}") for name, bound in found.items()]
 
 
 def is_measurable(profile: HardwareProfile) -> bool:
