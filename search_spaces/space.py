@@ -233,6 +233,8 @@ def _check_values(axes: Mapping[str, Sequence[Value]]) -> None:
         for value in values:
             if names is None:
                 _check_number(axis, value)
+            elif names[0] == "encoder" and ":" in str(value):
+                catalogue.encoder(str(value))
             elif value not in names[1]:
                 raise catalogue.unknown(names[0], str(value), names[1])
     deepest = max(catalogue.language_model(str(name)).layers for name in axes["lm"])

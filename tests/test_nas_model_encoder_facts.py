@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig, ConvNextConfig, Dinov2Config, PreTrainedConfig, SiglipVisionConfig
 
+import search_spaces
 from nas.cost_vision import encoder_params, vision_flops
 from nas.model.load import fill_encoder
 from nas.model.vision import VisionEncoder
@@ -108,6 +109,13 @@ def test_an_unknown_architecture_names_the_near_miss_and_a_folder_without_config
         catalogue.encoder("timm:vit_smal_patch16_224")
     with pytest.raises(SpaceError, match=r"needs .*config\.json"):
         catalogue.encoder(f"hf:{tmp_path}")
+
+
+def test_a_space_may_name_an_encoder_that_has_no_entry() -> None:
+    space = search_spaces.load("micro", {"encoder": ["vit-micro", "timm:vit_tiny_patch16_224"], "resolution": [112]})
+    assert {candidate.encoder for candidate in space.candidates} == {"vit-micro", "timm:vit_tiny_patch16_224"}
+    with pytest.raises(SpaceError, match="did you mean 'vit_tiny_patch16_224'"):
+        search_spaces.load("micro", {"encoder": ["vit-micro", "timm:vit_tiny_patch16_22"]})
 
 
 def test_an_encoder_whose_tokens_are_no_square_grid_is_refused() -> None:
