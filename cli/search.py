@@ -32,9 +32,7 @@ def search(
     timeout: Annotated[str | None, typer.Option(help="90s, 30m, 2h: no new trial after that.")] = None,
     workers: Annotated[int | None, typer.Option(help="1 = in this process, more = Ray actors.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sampler, weights and data.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="nsga2, nsga3, tpe, gp or random; --replay has funnel too.")
-    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="nsga2, nsga3, tpe, gp, random or funnel.")] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database URL; default: SQLite in the run folder.", envvar="NAS_STORAGE")
     ] = None,

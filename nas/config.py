@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nas.constraints import LATENCY_METRICS, METRICS, parse
 from nas.errors import ConfigError
@@ -17,7 +17,7 @@ from search_spaces.reading import check, read_mapping
 from search_spaces.reading import parse as parse_yaml
 
 FEWEST_ANCHORS = 5
-SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random"]
+SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random", "funnel"]
 STORAGE_VARIABLE = "NAS_STORAGE"  # a storage URL with its password, which is never written down
 _LOGIN = re.compile(r"(://[^:/?#@]*):[^@]*@(?:[^/?]*@)?")  # ://user:PASSWORD@, also where the password holds an @
 _PARAMETER = re.compile(r"([?&]\w*password=)[^&]*", re.IGNORECASE)
@@ -82,6 +82,15 @@ class SearchConfig(BaseModel):
         for text in texts or []:
             parse(text)
         return texts
+
+    @model_validator(mode="after")
+    def _funnel_weighs_quality_against_costs(self) -> SearchConfig:
+        if self.sampler == "funnel" and ("quality" not in self.objectives or len(self.objectives) < 2):
+            raise ValueError(
+                f"sampler funnel needs quality and a cost (latency_ms, ...) as objectives, but got "
+                f"{', '.join(self.objectives)}; add the other one, or take another sampler"
+            )
+        return self
 
 
 def load(file: Path | None, flags: Mapping[str, Any], settings: list[str]) -> SearchConfig:

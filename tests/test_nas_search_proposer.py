@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 import search_spaces
-from nas.search.proposer import Proposer
+from nas.search.proposer import Sampled
 
 SPACE = search_spaces.load("micro", {"encoder": ["conv-micro"], "resolution": [64], "lm_depth": [1, 2]})
 
 
 @pytest.mark.parametrize("name", ["nsga2", "tpe", "random"])
 def test_every_candidate_is_proposed_exactly_once_and_then_none(name: str) -> None:
-    proposer = Proposer(SPACE, ["maximize", "minimize"], name, seed=3)
+    proposer = Sampled(SPACE, ["maximize", "minimize"], name, seed=3)
     proposed = []
     while (candidate := proposer.propose()) is not None:
         assert candidate in SPACE
@@ -23,7 +23,7 @@ def test_every_candidate_is_proposed_exactly_once_and_then_none(name: str) -> No
 
 def test_gp_proposes_valid_candidates_after_its_start_up_phase() -> None:
     space = search_spaces.load("micro")
-    proposer = Proposer(space, ["maximize", "minimize"], "gp", seed=0)
+    proposer = Sampled(space, ["maximize", "minimize"], "gp", seed=0)
     for turn in range(14):
         candidate = proposer.propose()
         assert candidate is not None
@@ -33,7 +33,7 @@ def test_gp_proposes_valid_candidates_after_its_start_up_phase() -> None:
 
 def test_same_seed_same_proposals() -> None:
     def keys() -> list[str]:
-        proposer = Proposer(search_spaces.load("micro"), ["maximize"], "nsga2", seed=7)
+        proposer = Sampled(search_spaces.load("micro"), ["maximize"], "nsga2", seed=7)
         found = []
         for _ in range(12):
             candidate = proposer.propose()
@@ -46,7 +46,7 @@ def test_same_seed_same_proposals() -> None:
 
 
 def test_constraints_reach_the_sampler_through_set_constraint() -> None:
-    proposer = Proposer(SPACE, ["maximize"], "nsga2", seed=0)
+    proposer = Sampled(SPACE, ["maximize"], "nsga2", seed=0)
     candidate = proposer.propose()
     assert candidate is not None
     proposer.tell(candidate, [1.0], {"memory_gib <= 1": 0.5})
@@ -54,7 +54,7 @@ def test_constraints_reach_the_sampler_through_set_constraint() -> None:
 
 
 def test_nsga2_breeds_though_most_of_its_draws_are_snapped() -> None:
-    proposer = Proposer(search_spaces.load("micro"), ["maximize"], "nsga2", seed=0)
+    proposer = Sampled(search_spaces.load("micro"), ["maximize"], "nsga2", seed=0)
     for _ in range(60):
         candidate = proposer.propose()
         assert candidate is not None

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
 
 import hardware_profiles
 from nas import config as configs
 from nas import report, run_folder
 from nas.config import SearchConfig
+from nas.pareto import hypervolume
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.exact import weigh
 from nas.search.problem import define
-from nas.search.run import Listener, run
+from nas.search.run import Listener, proposer_of, run
 
 
-def searched(out: Path, study: str, device: str, **changes: object) -> tuple[RunFolder, list[str], list[Evaluation]]:
+def searched(
+    out: Path,
+    study: str,
+    device: str,
+    heard: Callable[[Evaluation, int, int], None] | None = None,
+    **changes: object,
+) -> tuple[RunFolder, list[str], list[Evaluation]]:
     fields: dict[str, object] = {
         "space": "micro", "devices": [device], "constraints": [], "trials": 6, "finalists": 0, "study": study,
         "out": str(out), "proxies": ["params", "flops"],
@@ -26,7 +37,9 @@ def searched(out: Path, study: str, device: str, **changes: object) -> tuple[Run
     folder.write(run_folder.CONFIG, configs.dump(config))
     folder.write(f"devices/{device}.yaml", hardware_profiles.dump(hardware_profiles.load(device)))
     said, finished = list[str](), list[Evaluation]()
-    run(config, folder, Listener(say=said.append, trial=lambda evaluation, done, of: finished.append(evaluation)))
+    run(
+        config, folder, Listener(said.append, trial=heard or (lambda evaluation, done, of: finished.append(evaluation)))
+    )
     return folder, said, finished
 
 
@@ -48,3 +61,50 @@ def test_a_search_starts_on_the_exact_front_and_a_warm_one_builds_nothing_again(
     assert taken and all(one.wall_s == 0 and one.proxies == known[one.key].proxies for one in taken)
     assert all(set(one.latency) == {"jetson-orin-nano-8gb"} for one in again)
     assert report.document(second)["counts"]["complete"] == 6
+
+
+def test_a_search_by_the_funnel_that_was_interrupted_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    changes: dict[str, object] = {"sampler": "funnel", "trials": 11}
+    _, _, whole = searched(tmp_path, "whole", "raspberry-pi-5-8gb", **changes)
+    assert len({one.key for one in whole}) == 11 and all(one.status == "complete" for one in whole)
+
+    finished = list[str]()
+
+    def stop_at_nine(evaluation: Evaluation, done: int, of: int) -> None:
+        finished.append(evaluation.key)
+        if done == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path, "begun", "raspberry-pi-5-8gb", heard=stop_at_nine, **changes)
+    folder = RunFolder(tmp_path / "begun")
+    run(configs.load(folder.config_file, {}, []), folder, Listener(trial=stop_at_nine))
+    assert finished == [one.key for one in whole]
+
+
+def test_the_funnel_gains_more_hypervolume_than_random_draws_in_as_many_live_trials(tmp_path: Path) -> None:
+    problem = define(SearchConfig(space="micro", devices=["raspberry-pi-5-8gb"], constraints=[]))
+    every = weigh(problem, problem.space.candidates).gains
+    low = every.min(axis=0).tolist()
+    reached = {}
+    for name in ("funnel", "random"):
+        config = SearchConfig(space="micro", devices=["raspberry-pi-5-8gb"], constraints=[], sampler=name)
+        volumes = []
+        for seed in range(4):
+            problem = define(config.model_copy(update={"seed": seed}))
+            proposer = proposer_of(problem, list(problem.space.candidates))
+            gains = []
+            for _ in range(14):
+                candidate = proposer.propose()
+                assert candidate is not None
+                metrics = problem.metrics(candidate)
+                proposer.tell(candidate, problem.objective_values(metrics), {})
+                gains.append(problem.maximised(metrics))
+            volumes.append(hypervolume(gains, low))
+        reached[name] = sum(volumes)
+    assert reached["funnel"] > reached["random"]
+
+
+def test_the_funnel_without_a_cost_is_refused() -> None:
+    with pytest.raises(ValidationError, match="needs quality and a cost"):
+        SearchConfig(sampler="funnel", objectives=["quality"])

@@ -13,58 +13,79 @@ and the gain of a design that it misjudges is found in no other way. DOUBT was c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Generic
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from nas.config import FEWEST_ANCHORS
+from nas.quality.gaussian import GaussianProcess, Matrix
 from nas.quality.structure import spread
+from nas.search.proposer import Drawn
 
-Matrix = NDArray[np.float64]
-Posterior = Callable[[Sequence[int], Matrix], tuple[Matrix, Matrix]]  # places, qualities -> mean and deviation of all
 ANCHORS = 8
+MOST_COMPARED = 2048  # of more designs than these, so many are drawn anew for each proposal
 LIMITS = 256
 DOUBT = 4.0
 
 
-class Funnel:
-    """Proposes designs by their place in a list; none twice."""
+class Funnel(Generic[Drawn]):
+    """Proposes each of the designs once, as `Proposer` says; serves a replay and a search alike."""
 
-    def __init__(
-        self, costs: Matrix, features: Matrix, posterior: Posterior, seed: int, anchors: int = ANCHORS
-    ) -> None:
-        """costs: (n, m) to minimise; features: (n, d), which the anchors are spread over."""
-        self.costs, self.posterior = costs, posterior
+    def __init__(self, designs: Sequence[Drawn], costs: Matrix, features: Matrix, found: int, seed: int) -> None:
+        """costs: (n, m) to minimise; features: (n, d) that tell the designs apart.
+
+        `found` is the place, among the values told, of the objective that an evaluation finds out; it is maximised.
+        """
+        self.designs, self.costs, self.features, self.found = designs, costs, features, found
+        self.places = {design.key: place for place, design in enumerate(designs)}
         self.limits = cost_limits(costs)
-        self.queue = _anchors(features, max(FEWEST_ANCHORS, anchors), seed)
+        self.queue = _anchors(features, max(FEWEST_ANCHORS, ANCHORS), seed)
+        self.generator = np.random.default_rng(seed)
+        self.seen: set[str] = set()
+        self.duplicates_avoided = 0
         self.proposed: set[int] = set()
         self.known: dict[int, float] = {}
+        self.failed: set[int] = set()
 
-    def propose(self) -> int | None:
-        """The place of the next design, or None when all are proposed. Designs under way count as foreseen."""
-        if len(self.proposed) == len(self.costs):
+    def propose(self) -> Drawn | None:
+        """The next design, or None when all are proposed. Designs under way count as foreseen."""
+        if len(self.proposed) == len(self.designs):
             return None
-        place = self.queue.pop(0) if self.queue else self._most_promising()
-        self.proposed.add(place)
-        return place
+        self.queue = [place for place in self.queue if place not in self.proposed]
+        return self.start(self.designs[self.queue[0] if self.queue else self._most_promising()])
 
-    def tell(self, place: int, quality: float) -> None:
-        self.known[place] = quality
+    def start(self, design: Drawn) -> Drawn:
+        """Takes this design as proposed; of one that is not in the list nothing is learnt."""
+        self.seen.add(design.key)
+        if design.key in self.places:
+            self.proposed.add(self.places[design.key])
+        return design
+
+    def tell(self, design: Drawn, values: Sequence[float], violations: dict[str, float]) -> None:
+        if design.key in self.places:
+            self.known[self.places[design.key]] = values[self.found]
+
+    def tell_failed(self, design: Drawn) -> None:
+        if design.key in self.places:
+            self.failed.add(self.places[design.key])
 
     def _most_promising(self) -> int:
         rest = np.array([place for place in range(len(self.costs)) if place not in self.proposed])
         if len(self.known) < FEWEST_ANCHORS:
-            return int(rest[0])
+            return int(self.generator.choice(rest))
+        if len(rest) > MOST_COMPARED:
+            rest = np.sort(self.generator.choice(rest, MOST_COMPARED, replace=False))
         places = list(self.known)
         qualities = np.array([self.known[place] for place in places])
-        means, deviations = self.posterior(places, qualities)
-        pending = [place for place in self.proposed if place not in self.known]
-        believed = np.concatenate([qualities, means[pending]])
-        best = best_within(self.costs[[*places, *pending]], believed, self.limits)
+        process = GaussianProcess(self.features[places], qualities.tolist())
+        pending = sorted(self.proposed - self.known.keys() - self.failed)
+        foreseen = process.predict(self.features[pending])[0] if pending else np.empty(0)
+        best = best_within(self.costs[[*places, *pending]], np.concatenate([qualities, foreseen]), self.limits)
+        means, deviations = process.predict(self.features[rest])
         doubt = DOUBT if len(self.proposed) % 2 == 0 else 1.0
-        gains = expected_gain(means[rest], doubt * deviations[rest], self.costs[rest], best, self.limits)
+        gains = expected_gain(means, doubt * deviations, self.costs[rest], best, self.limits)
         return int(rest[int(np.argmax(gains))])
 
 

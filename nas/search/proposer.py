@@ -1,4 +1,4 @@
-"""Proposer: a named Optuna sampler over the space, by ask and tell, in memory.
+"""Proposer: what asks for the next design; here a named Optuna sampler over the space, by ask and tell, in memory.
 
 Every axis is suggested on its whole fixed domain and snapped to a valid design, so samplers of every kind see one
 encoding and an impossible design cannot be drawn. Samplers that fit a model learn the snapped parameters, by a trial
@@ -73,8 +73,26 @@ def sampler(name: str, seed: int) -> BaseSampler:
     return NSGAIISampler(seed=seed, population_size=POPULATION)
 
 
-class Proposer(Generic[Drawn]):
-    """Proposes designs that were never proposed before, until the space is exhausted."""
+class Proposer(Protocol[Drawn]):
+    """Proposes designs that were never proposed before, and learns what they reached."""
+
+    seen: set[str]
+    duplicates_avoided: int
+
+    def propose(self) -> Drawn | None:
+        """An unseen design, or None when there is none left."""
+
+    def start(self, design: Drawn) -> Drawn:
+        """Takes exactly this design as proposed: for seeds and resumed runs."""
+
+    def tell(self, design: Drawn, values: Sequence[float], violations: dict[str, float]) -> None:
+        """Objectives and constraint violations (<= 0 is kept) of a proposed design."""
+
+    def tell_failed(self, design: Drawn) -> None: ...
+
+
+class Sampled(Generic[Drawn]):
+    """Proposes by a named Optuna sampler, until the space is exhausted."""
 
     def __init__(self, space: Space[Drawn], directions: Sequence[Direction], sampler_name: str, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -97,7 +115,6 @@ class Proposer(Generic[Drawn]):
         return len(self.seen) >= len(self.space.survey)
 
     def propose(self) -> Drawn | None:
-        """An unseen design, or None when there is none left."""
         if self.exhausted:
             return None
         if self.is_uniform:
@@ -128,7 +145,6 @@ class Proposer(Generic[Drawn]):
                 return design
 
     def start(self, design: Drawn) -> Drawn:
-        """Opens a trial with exactly this design: for seeds and resumed runs."""
         self.study.enqueue_trial(self._parameters(design))
         trial = self.study.ask()
         for axis, values in self.space.axes.items():
@@ -136,7 +152,6 @@ class Proposer(Generic[Drawn]):
         return self._opened(design, trial)
 
     def tell(self, design: Drawn, values: Sequence[float], violations: dict[str, float]) -> None:
-        """Objectives and constraint violations (<= 0 is kept) of a proposed design."""
         trial = self._open.pop(design.key)
         for name, violation in violations.items():
             trial.set_constraint(name, violation)

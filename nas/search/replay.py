@@ -10,16 +10,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from nas.pareto import hypervolume
-from nas.quality.anchored import Anchored
 from nas.quality.gaussian import Matrix
 from nas.quality.structure import Structure
 from nas.search.funnel import Funnel
-from nas.search.proposer import Direction, Proposer
+from nas.search.proposer import Direction, Proposer, Sampled
 from nas.search.table import Design, Table
 
 SAMPLERS = ("random", "tpe", "nsga2", "nsga3", "gp", "funnel")
@@ -28,52 +27,12 @@ NOT_APPLICABLE = {"cma-es": "needs a single objective and axes that are all numb
 Progress = Callable[[str, int, int], None]
 
 
-class Strategy(Protocol):
-    """Proposes rows and learns what they hold."""
-
-    def propose(self) -> Design | None: ...
-
-    def tell(self, design: Design) -> None: ...
-
-
-class _Sampled:
-    """A named Optuna sampler, by the same proposer as a search."""
-
-    def __init__(self, table: Table, name: str, seed: int) -> None:
-        self.table = table
-        directions: list[Direction] = ["maximize"] * len(table.objectives)
-        self.proposer: Proposer[Design] = Proposer(table, directions, name, seed)
-
-    def propose(self) -> Design | None:
-        return self.proposer.propose()
-
-    def tell(self, design: Design) -> None:
-        self.proposer.tell(design, self.table.gains[design.place].tolist(), {})
-
-
-class _Funnelled:
-    """The funnel over the table's rows; those that are candidates of ours are told apart by their structure."""
-
-    def __init__(self, table: Table, seed: int) -> None:
-        self.table = table
-        self.columns = columns(table)
-        self.funnel = Funnel(-table.gains[:, 1:], self.columns, self._posterior, seed)
-
-    def features(self, designs: Sequence[Design]) -> Matrix:
-        result: Matrix = self.columns[[design.place for design in designs]]
-        return result
-
-    def _posterior(self, places: Sequence[int], qualities: Matrix) -> tuple[Matrix, Matrix]:
-        designs = [self.table.designs[place] for place in places]
-        model = Anchored((), designs, qualities.tolist(), structure=self)
-        return model.posterior(self.table.designs)
-
-    def propose(self) -> Design | None:
-        place = self.funnel.propose()
-        return None if place is None else self.table.designs[place]
-
-    def tell(self, design: Design) -> None:
-        self.funnel.tell(design.place, float(self.table.gains[design.place, 0]))
+def proposer(table: Table, name: str, seed: int) -> Proposer[Design]:
+    """What proposes rows: the funnel, or a named sampler, each as in a search."""
+    if name == "funnel":
+        return Funnel(table.designs, -table.gains[:, 1:], columns(table), 0, seed)
+    directions: list[Direction] = ["maximize"] * len(table.objectives)
+    return Sampled(table, directions, name, seed)
 
 
 def columns(table: Table) -> Matrix:
@@ -94,7 +53,7 @@ class Simulated:
 
 def simulate(table: Table, sampler: str, seed: int, budget: int, workers: int = 1) -> Simulated:
     """At most `budget` evaluations by `workers` at once; what is under way is not told before it ends."""
-    strategy: Strategy = _Funnelled(table, seed) if sampler == "funnel" else _Sampled(table, sampler, seed)
+    strategy = proposer(table, sampler, seed)
     running: list[tuple[float, int, Design]] = []  # (end, number, design)
     places: list[int] = []
     ends: list[float] = []
@@ -109,7 +68,7 @@ def simulate(table: Table, sampler: str, seed: int, budget: int, workers: int = 
         if not running:
             return Simulated(sampler, seed, tuple(places), tuple(ends))
         clock, _, design = heapq.heappop(running)
-        strategy.tell(design)
+        strategy.tell(design, table.gains[design.place].tolist(), {})
         places.append(design.place)
         ends.append(clock)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from optuna.exceptions import StorageInternalError
 
@@ -32,7 +33,7 @@ from nas.search.finalists import prove
 from nas.search.interrupts import Interrupts
 from nas.search.latencies import Latencies
 from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
-from nas.search.proposer import Proposer
+from nas.search.proposer import Proposer, Sampled
 from nas.search.warm import WarmStart, warm_start
 from nas.store import Store
 from search_spaces import Candidate
@@ -198,8 +199,8 @@ def _weigh(session: Session, allowed: list[Candidate]) -> Weighed:
 def _trials(session: Session) -> None:
     """Ask and tell until the trials are done, the time is up or the space is exhausted."""
     config, problem = session.config, session.problem
-    proposer = Proposer(problem.space, problem.directions, config.sampler, config.seed)
     allowed = list(session.allowed.values())
+    proposer = proposer_of(problem, allowed)
     extremes = landmarks(allowed, lambda c: cost(c, problem.workload).params)
     near_front = _weigh(session, allowed).promising(config.trials // 2)
     first = {
@@ -236,6 +237,20 @@ def _trials(session: Session) -> None:
     session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
 
 
+def proposer_of(problem: Problem, allowed: list[Candidate]) -> Proposer:
+    """The sampler that the configuration names. The funnel draws from what is allowed, whose costs are known."""
+    config = problem.config
+    if config.sampler != "funnel":
+        return Sampled(problem.space, problem.directions, config.sampler, config.seed)
+    from nas.quality.structure import Structure
+    from nas.search.funnel import Funnel
+
+    found = problem.objectives.index("quality")
+    gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in allowed])
+    features = Structure(allowed).features(allowed)
+    return Funnel(allowed, -np.delete(gains, found, axis=1), features, found, config.seed)
+
+
 def _task(config: SearchConfig, candidate: Candidate) -> Task:
     memory = None if config.trial_memory_gib is None else int(config.trial_memory_gib * GIB)
     limits = Limits(config.trial_timeout_s, memory, sharers=None if config.cluster else config.workers)
@@ -254,7 +269,9 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
             return waiting
     while not session.allowed.keys() <= proposer.seen:
         candidate = proposer.propose()
-        if candidate is None or candidate.key in session.allowed:
+        if candidate is None:  # a device has answered since: what the funnel was not given follows
+            return proposer.start(next(one for key, one in session.allowed.items() if key not in proposer.seen))
+        if candidate.key in session.allowed:
             return candidate
         if not session.problem.is_measured(candidate):
             session.drawn.append(candidate)
