@@ -4,7 +4,7 @@ Every axis is suggested on its whole fixed domain and snapped to a valid design,
 encoding and an impossible design cannot be drawn. Samplers that fit a model learn the snapped parameters, by a trial
 that is enqueued anew. To a genetic sampler such a trial belongs to no generation, and it would never breed: there the
 draw keeps its own parameters and is told what its design reached. A draw of a design that was proposed before is closed
-as failed here, in memory, and the last of MOST_REDRAWS stands for a neighbour; the persistent study holds designs only.
+as failed here, in memory, and the last of REDRAWS stands for a neighbour; the persistent study holds designs only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing_extensions import TypeVar
 
 from search_spaces import Candidate
 
-MOST_REDRAWS = 10
+REDRAWS = {"gp": 1, "nsga2": 3, "nsga3": 3}  # each costs as much as a proposal, and these repeat themselves
+OTHER_REDRAWS = 10
 START_UP = 12  # random draws of samplers that fit a model
 POPULATION = 20
 Direction = Literal["minimize", "maximize"]
@@ -100,7 +101,7 @@ class Sampled(Generic[Drawn]):
         self.study = optuna.create_study(directions=list(directions), sampler=sampler(sampler_name, seed))
         self.is_uniform = sampler_name == "random"
         self.is_genetic = sampler_name in ("nsga2", "nsga3")
-        self.redraws = 1 if sampler_name == "gp" else MOST_REDRAWS  # a GP draws the same again, at a high price
+        self.redraws = REDRAWS.get(sampler_name, OTHER_REDRAWS)
         self.generator = random.Random(seed)
         self.seen: set[str] = set()
         self.duplicates_avoided = 0
