@@ -32,11 +32,22 @@ def _block_side(values: Values) -> int:
     return side if side * side == factor else 0
 
 
+def _mixing(values: Values) -> str:
+    """What every decoder layer mixes tokens by, or `several`."""
+    kinds = set(_lm(values).layer_pattern)
+    return kinds.pop() if len(kinds) == 1 else "several"
+
+
 def _layer_rule(values: Values) -> str:
     """Layers of random weights are all alike; an order other than the plain ones must be in the catalogue."""
     lm, rule = _lm(values), values["lm_layers"]
     known = rule == "uniform" or (lm.weights is not None and (rule == "first" or rule in lm.layer_orders))
     return "known" if known else "unknown"
+
+
+def _heads_a_group(lm: LanguageModelSpec) -> int:
+    """Query heads that share keys and values; 1 where there is no attention."""
+    return lm.heads // lm.kv_heads if lm.kv_heads else 1
 
 
 # name -> the axes that decide it, and how
@@ -49,9 +60,12 @@ DERIVED: dict[str, tuple[tuple[str, ...], Callable[[Values], Value]]] = {
     "grid_tokens": (("encoder", "resolution"), lambda values: _encoder(values).tokens(int(values["resolution"]))),
     "block_side": (("compression_factor",), _block_side),
     "lm_published_depth": (("lm",), lambda values: _lm(values).layers),
-    "lm_widest_cut": (("lm",), lambda values: _lm(values).ffn - 1),
-    "lm_most_heads_cut": (("lm",), lambda values: _lm(values).heads - 1),
-    "lm_heads_a_group": (("lm",), lambda values: _lm(values).heads // _lm(values).kv_heads),
+    "lm_widest_cut": (("lm",), lambda values: max(_lm(values).ffn - 1, 0)),
+    "lm_most_heads_cut": (("lm",), lambda values: max(_lm(values).heads - 1, 0)),
+    "lm_heads_a_group": (("lm",), lambda values: _heads_a_group(_lm(values))),
+    "lm_ffn_past_8": (("lm_ffn",), lambda values: int(values["lm_ffn"]) % 8),
+    "lm_form": (("lm",), lambda values: _lm(values).architecture),
+    "lm_mixing": (("lm",), _mixing),
     "lm_layer_rule": (("lm", "lm_layers"), _layer_rule),
     "last_pruning_layer": (("lm_depth",), lambda values: int(values["lm_depth"]) - 1),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,8 +15,9 @@ from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError
 from search_spaces.numbering import Codes, Numbering
 from search_spaces.reading import check
-from search_spaces.rules import LAYER_RULES, ORDER, REQUIRED, Rule, broken, buildable, building_rules
+from search_spaces.rules import ORDER, REQUIRED, Rule, broken, buildable, building_rules
 from search_spaces.sizes import Value
+from search_spaces.values import check_values
 
 MOST_ENUMERATED = 200_000
 SURVEYED = 20_000
@@ -54,7 +55,7 @@ class SearchSpace(BaseModel):
         missing = [axis for axis in REQUIRED if axis not in self.axes]
         if missing:
             raise ValueError(f"axes must name every one of {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
-        _check_values(self.axes)
+        check_values(self.axes)
         problem = buildable(self.baseline_candidate) or broken(tuple(self.rules), self.baseline_candidate)
         if problem:
             raise ValueError(f"the baseline cannot be built: {problem}")
@@ -222,43 +223,3 @@ def _expand(name: str, axis: Any) -> Any:
     if not all(isinstance(value, int) for value in axis.values()) or axis.get("step", 1) < 1:
         raise ValueError(f"axis {name!r}: low, high and step must be integers with step >= 1, but got {axis}")
     return list(range(axis["low"], axis["high"] + 1, axis.get("step", 1)))
-
-
-def _check_values(axes: Mapping[str, Sequence[Value]]) -> None:
-    """Every value is of the catalogue or of the right kind, and none stands twice."""
-    for axis, values in axes.items():
-        if not values or len(set(values)) != len(values):
-            raise ValueError(f"axis {axis!r} must list at least one value and none twice, but got {list(values)}")
-        names = _names(axis)
-        for value in values:
-            if names is None:
-                _check_number(axis, value)
-            elif names[0] == "encoder" and ":" in str(value):
-                catalogue.encoder(str(value))
-            elif value not in names[1]:
-                raise catalogue.unknown(names[0], str(value), names[1])
-    deepest = max(catalogue.language_model(str(name)).layers for name in axes["lm"])
-    for depth in axes["lm_depth"]:
-        if int(depth) > deepest:
-            raise SpaceError(f"lm_depth must be in 1..{deepest}, but got {depth}")
-
-
-def _names(axis: str) -> tuple[str, list[str]] | None:
-    """What the values of an axis of names are called, and the names; None for an axis of numbers."""
-    components: dict[str, tuple[str, list[str]]] = {
-        "encoder": ("encoder", list(catalogue.encoders())),
-        "second_encoder": ("encoder", ["none", *catalogue.encoders()]),
-        "projector": ("projector", list(catalogue.projectors())),
-        "compression": ("token compression", list(catalogue.compressors())),
-        "lm": ("language model", list(catalogue.language_models())),
-        "lm_layers": ("layer rule", list(LAYER_RULES)),
-    }
-    choices = get_args(Candidate.model_fields[axis].annotation)
-    return (axis, list(choices)) if choices else components.get(axis)
-
-
-def _check_number(axis: str, value: Value) -> None:
-    least = 0 if Candidate.model_fields[axis].default == 0 else 1
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        kind = "integers from 0" if least == 0 else "positive integers"
-        raise ValueError(f"axis {axis!r} must hold {kind}, but got {value!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,46 @@ RULED = {"encoder": "vit-micro", "resolution": 64, "lm": "llama-micro", "lm_dept
 )
 def test_a_rule_holds_as_its_words_say(fields: dict[str, Any], holds: bool) -> None:
     assert Rule.model_validate({"name": "x", **fields}).holds(RULED) is holds
+
+
+@pytest.mark.parametrize("lm", sorted(search_spaces.catalogue.language_models()))
+def test_every_language_model_of_the_catalogue_is_buildable_as_published(lm: str) -> None:
+    """Also where it has no attention heads, no feed-forward part or several kinds of layers."""
+    depth = search_spaces.catalogue.language_model(lm).layers
+    assert buildable(MICRO.baseline_candidate.model_copy(update={"lm": lm, "lm_depth": depth})) is None
+
+
+def test_resized_decoders_of_a_space_are_those_that_can_be_built(tmp_path: Path) -> None:
+    """The numbering leaves out by rule exactly what resizing an unlike decoder would refuse."""
+    axes = {name: [value] for name, value in MICRO.baseline.items()} | {
+        "lm": ["llama-micro", "mamba-130m", "lfm2-350m", "qwen3-0.6b"],
+        "lm_ffn": [0, 64, 100, 512], "lm_heads": [0, 2, 3, 8], "lm_experts": [0, 4],
+        "compression": ["none", "fastv"], "compression_factor": [1, 7], "prune_layer": [0, 2],
+    }  # fmt: skip
+    space = search_spaces.load(written(tmp_path, axes=axes, rules=None))
+    built = []
+    for combination in itertools.product(*axes.values()):
+        try:
+            candidate = Candidate.model_validate(dict(zip(axes, combination, strict=True)))
+        except ValueError:
+            continue
+        if buildable(candidate) is None:
+            built.append(candidate.key)
+    assert sorted(built) == sorted(candidate.key for candidate in space.candidates)
+    assert {candidate.lm for candidate in space.candidates} == set(axes["lm"])
+
+
+def test_a_language_model_of_a_folder_may_stand_on_an_axis(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    config = {
+        "model_type": "llama", "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 264, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    axes = MICRO.axes | {"lm": ["llama-micro", str(folder)]}
+    space = search_spaces.load(written(tmp_path, axes=axes))
+    assert {candidate.lm_depth for candidate in space.candidates if candidate.lm == str(folder)} == {1, 2, 3}
 
 
 def test_a_field_at_its_default_does_not_enter_the_key() -> None:
