@@ -6,6 +6,7 @@ Matrix products, convolutions and attention are counted; norms, activations and 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from nas import cost_language
 from nas.cost_connector import connector_cost
@@ -16,38 +17,73 @@ from search_spaces import Candidate
 from search_spaces.catalogue import encoder
 
 
+class Sight(NamedTuple):
+    """What the encoders do in one request."""
+
+    params: int
+    flops: int
+    grid_tokens: int
+    activation_bytes: int
+    grids: int  # that pass through the connector, of one request of the batch
+    width: int  # of the tokens that reach the connector
+
+
+class Bridge(NamedTuple):
+    """What lies between encoders and language model, for one grid of tokens."""
+
+    params: int
+    flops: int
+    tokens: int  # that enter the language model
+    dropped: int  # of them, what fastv drops inside of it
+
+
+SIGHT_AXES = (
+    "encoder", "encoder_depth", "resolution", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor",
+)  # fmt: skip
+BRIDGE_AXES = ("encoder", "resolution", "projector", "compression_factor", "compression")
+
+
+def sight(candidate: Candidate, workload: Workload) -> Sight:
+    """Decided by SIGHT_AXES."""
+    spec = encoder(candidate.encoder)
+    pictures = workload.images * views(candidate)
+    return Sight(
+        params=vision_params(candidate),
+        flops=workload.batch * pictures * view_flops(candidate),
+        grid_tokens=pictures * spec.tokens(candidate.resolution),
+        activation_bytes=workload.batch * pictures * vision_activation_bytes(spec, candidate.resolution),
+        grids=workload.images * sets(candidate),
+        width=design_width(candidate),
+    )
+
+
+def bridge(candidate: Candidate, width: int, hidden: int) -> Bridge:
+    """Decided by BRIDGE_AXES, the width of the tokens and that of the language model."""
+    spec = encoder(candidate.encoder)
+    method, factor = candidate.compression, candidate.compression_factor
+    bill = connector_cost(candidate.projector, method, factor, spec, hidden, candidate.resolution, width)
+    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
+    return Bridge(*bill, tokens, tokens - tokens // factor if method == "fastv" else 0)
+
+
 @lru_cache(maxsize=65536)
 def cost(candidate: Candidate, workload: Workload) -> Cost:
-    """Cost of one request of the workload; exact in parameters."""
-    spec, lm, stack = encoder(candidate.encoder), cost_language.shaped(candidate), cost_language.layers(candidate)
-    grid_tokens = spec.tokens(candidate.resolution)
-    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
-    images, grids = workload.images * workload.batch, sets(candidate)
-    projector_params, projector_flops = connector_cost(
-        candidate.projector,
-        candidate.compression,
-        candidate.compression_factor,
-        spec,
-        lm.hidden,
-        candidate.resolution,
-        design_width(candidate),
-    )
-    prompt = workload.images * grids * tokens + workload.prompt_tokens
+    """Cost of one request of the workload; exact in parameters. `nas.cost_many` has it for many at once."""
+    lm, stack = cost_language.shaped(candidate), cost_language.layers(candidate)
+    seen = sight(candidate, workload)
+    between = bridge(candidate, seen.width, lm.hidden)
+    visual_tokens, dropped = seen.grids * between.tokens, seen.grids * between.dropped
+    prompt = visual_tokens + workload.prompt_tokens
     context = prompt + workload.new_tokens
-    dropped = (
-        workload.images * grids * (tokens - tokens // candidate.compression_factor) if candidate.prune_layer else 0
-    )
     whole, short = stack[: candidate.prune_layer or None], stack[candidate.prune_layer or len(stack) :]
     embedding = cost_language.head_params(lm)
-    encoder_params = vision_params(candidate)
-    body = cost_language.body_params(lm, stack)
     return Cost(
-        encoder_params=encoder_params,
-        projector_params=projector_params,
-        lm_body_params=body,
+        encoder_params=seen.params,
+        projector_params=between.params,
+        lm_body_params=cost_language.body_params(lm, stack),
         embedding_params=embedding,
-        vision_flops=images * views(candidate) * view_flops(candidate),
-        projector_flops=images * grids * projector_flops,
+        vision_flops=seen.flops,
+        projector_flops=workload.batch * seen.grids * between.flops,
         prefill_flops=workload.batch
         * (
             cost_language.stack_flops(lm, whole, prompt, prompt)
@@ -55,9 +91,9 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
         ),
         decode_flops=workload.batch
         * (cost_language.stack_flops(lm, whole, 1, context) + cost_language.layers_flops(short, 1, context - dropped)),
-        grid_tokens=workload.images * views(candidate) * grid_tokens,
-        visual_tokens=workload.images * grids * tokens,
-        weight_bytes=(encoder_params + projector_params + embedding) * DTYPE_BYTES
+        grid_tokens=seen.grid_tokens,
+        visual_tokens=visual_tokens,
+        weight_bytes=(seen.params + between.params + embedding) * DTYPE_BYTES
         + cost_language.body_bytes(lm, stack, candidate.lm_weights),
         kv_bytes=workload.batch
         * (
@@ -65,7 +101,7 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
             + cost_language.cache_bytes(short, context - dropped, candidate.kv_cache)
         ),
         activation_bytes=max(
-            images * views(candidate) * vision_activation_bytes(spec, candidate.resolution),
+            seen.activation_bytes,
             workload.batch * (prompt * (2 * lm.hidden + 3 * lm.ffn) + lm.vocab) * DTYPE_BYTES,
         ),
     )
