@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nas import cost_language
 from nas.cost_connector import connector_cost
+from nas.cost_cross import CrossStack
 from nas.cost_vision import design_width, sets, view_flops, views, vision_activation_bytes, vision_params
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
@@ -73,13 +74,15 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     seen = sight(candidate, workload)
     between = bridge(candidate, seen.width, lm.hidden)
     visual_tokens, dropped = seen.grids * between.tokens, seen.grids * between.dropped
-    prompt = visual_tokens + workload.prompt_tokens
+    prompt = (0 if candidate.crosses else visual_tokens) + workload.prompt_tokens
+    cross = CrossStack(lm.hidden, candidate.lm_depth if candidate.crosses else 0)
+    projector_params = between.params + cross.params
     context = prompt + workload.new_tokens
     whole, short = stack[: candidate.prune_layer or None], stack[candidate.prune_layer or len(stack) :]
     embedding = cost_language.head_params(lm)
     return Cost(
         encoder_params=seen.params,
-        projector_params=between.params,
+        projector_params=projector_params,
         lm_body_params=cost_language.body_params(lm, stack),
         embedding_params=embedding,
         vision_flops=seen.flops,
@@ -88,17 +91,24 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
         * (
             cost_language.stack_flops(lm, whole, prompt, prompt)
             + cost_language.layers_flops(short, prompt - dropped, prompt - dropped)
+            + cross.entry_flops(visual_tokens)
+            + cross.flops(prompt, visual_tokens)
         ),
         decode_flops=workload.batch
-        * (cost_language.stack_flops(lm, whole, 1, context) + cost_language.layers_flops(short, 1, context - dropped)),
+        * (
+            cost_language.stack_flops(lm, whole, 1, context)
+            + cost_language.layers_flops(short, 1, context - dropped)
+            + cross.flops(1, visual_tokens)
+        ),
         grid_tokens=seen.grid_tokens,
         visual_tokens=visual_tokens,
-        weight_bytes=(seen.params + between.params + embedding) * DTYPE_BYTES
+        weight_bytes=(seen.params + projector_params + embedding) * DTYPE_BYTES
         + cost_language.body_bytes(lm, stack, candidate.lm_weights),
         kv_bytes=workload.batch
         * (
             cost_language.cache_bytes(whole, context, candidate.kv_cache)
             + cost_language.cache_bytes(short, context - dropped, candidate.kv_cache)
+            + cross.cache_bytes(visual_tokens)
         ),
         activation_bytes=max(
             seen.activation_bytes,

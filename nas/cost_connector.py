@@ -281,5 +281,5 @@ POOLS_ITSELF = {"ldp", "ldp-v2", "c-abstractor", "d-abstractor", "q-former", "pe
 COSTS: dict[str, Callable[[Bill, Sizes], None]] = {
     "linear": _linear, "mlp": _mlp, "mlp-3": _mlp3, "pixel-shuffle": _shuffled, "ldp": _ldp, "ldp-v2": _ldp_v2,
     "deco": _deco, "c-abstractor": _c_abstractor, "d-abstractor": _d_abstractor, "q-former": _q_former,
-    "perceiver": _perceiver, "token-packer": _token_packer,
+    "perceiver": _perceiver, "token-packer": _token_packer, "cross-attention": _linear,
 }  # fmt: skip

@@ -17,7 +17,6 @@ from search_spaces.catalogue import LanguageModelSpec, LayerKind, SpaceError, la
 
 INT4_GROUP = 32  # weights that share a scale and a zero point, bfloat16 each
 INT4_ROWS = 16  # the int4 kernel takes output widths that this divides
-CROSS_EVERY = 4  # decoder layers between two gated cross-attentions (Alayrac et al. 2022, 9B)
 Matrix = tuple[int, int]  # (out, in)
 
 

@@ -20,6 +20,11 @@ def sets(candidate: Candidate) -> int:
     return pictures * (2 if candidate.fusion == "sequence" else 1)
 
 
+def placeholders(candidate: Candidate, first: EncoderSpec) -> int:
+    """Places of one image in the language model's sequence, of its most tiles."""
+    return 0 if candidate.crosses else sets(candidate) * first.tokens(candidate.resolution, candidate.entering_factor)
+
+
 def token_width(candidate: Candidate, first: EncoderSpec, second: EncoderSpec | None) -> int:
     """Channels of the tokens that reach the connector."""
     width = first.width + (0 if second is None else second.width)

@@ -35,6 +35,8 @@ def export_gguf(model: MultimodalLM, processor: Processor, to: Path) -> float:
             f"--format gguf: the language model must be of the form {', '.join(ARCHITECTURES)} with native weights, "
             f"but got {spec.architecture} with {model.candidate.lm_weights}; use --format hf"
         )
+    if model.candidate.crosses:
+        raise ConfigError("--format gguf: there is no form of gated cross-attention layers; use --format hf")
     if spec.architecture == "qwen3" and spec.head_dim != QWEN3_HEAD:
         raise ConfigError(
             f"--format gguf: heads of a Qwen 3 must be {QWEN3_HEAD} wide, which readers take for granted, "

@@ -31,11 +31,12 @@ def export_onnx(model: MultimodalLM, processor: Processor, to: Path) -> float:
         or candidate.lm_weights != "native"
         or candidate.kv_cache != "native"
         or candidate.prune_layer
+        or candidate.crosses
     ):
         raise ConfigError(
             f"--format onnx: the language model must be of the form {', '.join(FORMS)}, native weights and cache, "
-            f"no fastv, but got {spec.architecture}, {candidate.lm_weights}, {candidate.kv_cache}, "
-            f"prune_layer {candidate.prune_layer}; use --format hf"
+            f"no fastv or cross-attention, but got {spec.architecture}, {candidate.lm_weights}, {candidate.kv_cache}, "
+            f"prune_layer {candidate.prune_layer}, {candidate.projector}; use --format hf"
         )
     try:
         import onnx

@@ -103,11 +103,11 @@ def profile(
 
 def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Workload) -> Mapping[str, BlockTiming]:
     """What earlier sessions measured on this device, with the runtime that is installed here."""
-    from nas.latency.blocks import needed
+    from nas.latency.blocks import has_blocks, needed
     from nas.latency.device import Device
     from nas.store import Store
 
-    every = [space.baseline_candidate, *space.survey]
+    every = [one for one in (space.baseline_candidate, *space.survey) if has_blocks(one, workload)]
     blocks = {block.key: block for candidate in every for block in needed(candidate, workload)}
     with closing(Store.user_cache()) as store:
         return Device(device, store).known(list(blocks.values()))

@@ -14,11 +14,11 @@ FUSED = re.compile(r"(^|[._])qkv(_proj)?\.weight$")
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The longest list of layers outside of the vision encoder. Raises: ProxyError where there is none."""
+    """The longest list of layers outside of vision encoder and projector. Raises: ProxyError where there is none."""
     lists = [
         module
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and name.partition(".")[0] != "vision"
+        if isinstance(module, nn.ModuleList) and name.partition(".")[0] not in ("vision", "projector")
     ]
     if not lists:
         raise ProxyError("this proxy needs a stack of decoder layers, but the model has no list of layers")

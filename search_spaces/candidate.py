@@ -78,6 +78,11 @@ class Candidate(BaseModel):
         """By what visual tokens are fewer when they enter the language model; fastv drops them inside it."""
         return 1 if self.compression == "fastv" else self.compression_factor
 
+    @property
+    def crosses(self) -> bool:
+        """Whether the decoder reads visual tokens by cross-attention, so that they take no place in its sequence."""
+        return self.projector == "cross-attention"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, all fields, in declaration order."""
         return self.model_dump()

@@ -74,6 +74,9 @@ def test_a_design_costs_what_is_counted_and_runs_on_what_its_processor_makes(cha
         assert model(**batch.inputs()).logits.shape[:2] == batch.input_ids.shape
 
 
+PROJECTORS = ("mlp", "perceiver", "pixel-shuffle", "d-abstractor", "token-packer", "cross-attention")
+
+
 def test_any_allowed_combination_of_views_makes_the_tokens_that_are_counted() -> None:
     generator, seen = random.Random(11), 0
     while seen < 25:
@@ -83,7 +86,7 @@ def test_any_allowed_combination_of_views_makes_the_tokens_that_are_counted() ->
         candidate = Candidate(**{
             **BASE, "encoder": generator.choice(["vit-micro", "conv-micro"]), "compression": compression,
             "compression_factor": 1 if compression == "none" else 4, "tiling": tiling,
-            "projector": generator.choice(["mlp", "perceiver", "pixel-shuffle", "d-abstractor", "token-packer"]),
+            "projector": generator.choice(PROJECTORS),
             "tiles": 1 if tiling == "none" else generator.choice([2, 3]), "second_encoder": second,
             "fusion": "none" if second == "none" else generator.choice(["channel", "sequence"]),
         })  # fmt: skip

@@ -173,7 +173,7 @@ def test_decoding_a_value_that_is_not_on_its_axis_is_refused() -> None:
         ({"prune_layer": 2}, "prune_layer must be 0 exactly when compression is not 'fastv'"),
         ({"lm_experts": 1}, "lm_experts must be 0 .dense. or 2 and more"),
         ({"attention": "flash"}, "attention: Input should be 'sdpa' or 'eager'"),
-        ({"projector": "cross-attention"}, "no projector named"),
+        ({"projector": "cross-atention"}, "did you mean 'cross-attention'"),
         ({"encoder_depth": 2}, "fewer blocks than the whole .*encoder_deepest_cut=1"),
         ({"second_encoder": "vit-mirco", "fusion": "channel"}, "did you mean 'vit-micro'"),
         ({"depth": 3}, "unknown key 'depth'"),

@@ -162,6 +162,15 @@ def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager
     ]
 
 
+def has_blocks(candidate: Candidate, workload: Workload, runtime: str = "torch-eager") -> bool:
+    """Whether a latency can be composed at all; designs of which none can are left out like unmeasured ones."""
+    try:
+        needed(candidate, workload, runtime)
+    except NotMeasuredError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class DecoderPart:
     """A decoder of one depth that is timed, and its grid of lengths."""
@@ -204,7 +213,12 @@ def depth_shares(depths: Sequence[int], depth: int) -> list[float]:
 
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:
-    """(prompt length, mean context of a decode step) of one request."""
+    """(prompt length, mean context of a decode step) of one request. Raises: NotMeasuredError for cross-attention."""
+    if candidate.crosses:
+        raise NotMeasuredError(
+            f"no latency is known of gated cross-attention layers, neither composed nor estimated, but {candidate} "
+            "has them; take another projector"
+        )
     tokens = encoder(candidate.encoder).tokens(candidate.resolution, candidate.entering_factor)
     prompt = workload.images * tokens + workload.prompt_tokens
     return prompt, prompt + max(1, workload.new_tokens // 2)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hardware_profiles.profile import Protocol
+from nas.errors import NotMeasuredError
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext
 from nas.latency.jobs import nothing, photo
@@ -49,6 +50,8 @@ def measure_requests(
     composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds. `blocks` are
     measured between the rounds, pass by pass, so that both have seen the same hours of the machine.
     """
+    if crossing := [candidate for candidate in candidates.values() if candidate.crosses]:
+        raise NotMeasuredError(f"requests with cross-attention are not timed yet, but {crossing[0]} has it")
     runtime = backend(
         context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from nas.cost_vision import sets, token_width
 from nas.model.compress import FrameMerging
+from nas.model.cross import CrossAttention
 from nas.model.fastv import FastV
 from nas.model.language import build_language_model, cache_argument, candidate_layers, language_config
 from nas.model.load import LoadReport
@@ -103,6 +105,8 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self.language_model = build_language_model(
             self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
         )
+        if isinstance(self.projector, CrossAttention):
+            self.projector.insert(self.decoder)
         kinds = {self.language_spec.layer_kinds[index] for index in candidate_layers(candidate, self.language_spec)}
         self.is_recurrent = bool(kinds & {"conv", "mamba", "mamba2", "hybrid"})
         self._has_attention = bool(kinds & {"full_attention", "sliding_attention", "hybrid"})
@@ -148,7 +152,9 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         kind, config = self.candidate.kv_cache, self.language_model.config
         if not self._has_attention:
             return StateCache(config=config)
-        return None if kind == "native" else narrow_cache(config, kind)
+        if kind != "native":
+            return narrow_cache(config, kind)
+        return DynamicCache(config=config) if self.candidate.crosses else None
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """transformers' generate, with the candidate's cache."""
@@ -179,16 +185,23 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     def embed(self, input_ids: Tensor, visual: Tensor | None) -> Tensor:
         """input_ids: (B, T); visual: (B, M, H) or None -> (B, T, H) with placeholders replaced in order.
 
+        With cross-attention there are none: `seeing` shows the tokens to the decoder.
+
         Raises: ValueError where the placeholders are not as many as the visual tokens.
         """
         embedded: Tensor = self.get_input_embeddings()(input_ids)
-        if visual is None:
+        if visual is None or self.candidate.crosses:
             return embedded
         places = input_ids == self.language_spec.image_token_id
         expected = visual.shape[0] * visual.shape[1]
         if not places.is_meta and int(places.sum()) != expected:
             raise ValueError(f"input_ids must hold {expected} image placeholders, but hold {int(places.sum())}")
         return embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual.to(embedded.dtype))
+
+    def seeing(self, visual: Tensor | None, cache: Any = None) -> AbstractContextManager[None]:
+        """Around a run of the decoder: cross-attention reads `visual` (B, M, H), or what is in the cache."""
+        projector = self.projector
+        return projector.reading(visual, cache) if isinstance(projector, CrossAttention) else nullcontext()
 
     def forward(
         self,
@@ -205,10 +218,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
 
         With fastv, logits are those of the positions that are kept; training and `labels` see every token.
         """
+        visual = None
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("forward needs input_ids or inputs_embeds")
-            visual = None
             if vision_features is not None:
                 visual = self.project_tokens(vision_features)
             elif pixel_values is not None:
@@ -217,14 +230,15 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             if self.fastv is not None:
                 dropping = visual is not None and labels is None and not self.training
                 self.fastv.mark(input_ids == self.language_spec.image_token_id if dropping else None)
-        return self._decode(inputs_embeds, attention_mask, labels, {"past_key_values": past_key_values, **kwargs})
+        if past_key_values is None and kwargs.get("use_cache") is not False:
+            past_key_values = self.new_cache()
+        with self.seeing(visual, past_key_values):
+            return self._decode(inputs_embeds, attention_mask, labels, {"past_key_values": past_key_values, **kwargs})
 
     def _decode(
         self, embedded: Tensor, mask: Any, labels: Tensor | None, rest: dict[str, Any]
     ) -> CausalLMOutputWithPast:
         """The language model on embeddings (B, T, H); whatever it calls its cache, here it is past_key_values."""
-        if rest["past_key_values"] is None and rest.get("use_cache") is not False:
-            rest["past_key_values"] = self.new_cache()
         if self._cache_name != "past_key_values":
             rest[self._cache_name] = rest.pop("past_key_values")
             rest.pop("position_ids", None)
@@ -249,6 +263,8 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             input_ids,  # type: ignore[arg-type]
             **kwargs,
         )
+        if self.candidate.crosses:
+            return inputs if hasattr(kwargs.get("past_key_values"), "visual") else inputs | image
         fed = inputs.get("input_ids")
         first_step = fed is not None and bool((fed == self.language_spec.image_token_id).any())
         return inputs | image if first_step else inputs

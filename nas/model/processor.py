@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.cost_vision import sets
+from nas.cost_vision import placeholders
 from nas.model import pretrained
 from nas.model.tiles import cut, tile_grid
 from search_spaces.candidate import Candidate
@@ -42,7 +42,7 @@ class Processor:
     def of(cls, candidate: Candidate) -> Processor:
         """The processor of a candidate of the catalogue."""
         spec, language = encoder(candidate.encoder), language_model(candidate.lm)
-        tokens = sets(candidate) * spec.tokens(candidate.resolution, candidate.entering_factor)
+        tokens = placeholders(candidate, spec)
         tokenizer = pretrained.tokenizer(language.tokenizer)
         return cls(
             candidate.resolution, list(spec.mean), list(spec.std), language.image_token_id, tokens, tokenizer,
@@ -116,7 +116,7 @@ class Processor:
         """The processor of an export."""
         from transformers import PreTrainedTokenizerFast
 
-        tokens = sets(candidate) * spec.tokens(candidate.resolution, candidate.entering_factor)
+        tokens = placeholders(candidate, spec)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return cls(
             candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer,

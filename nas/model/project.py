@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nas.model.abstract import CAbstractor, DAbstractor
 from nas.model.compress import build_compressor
+from nas.model.cross import CrossAttention
 from nas.model.grid import to_grid, to_tokens
 from nas.model.resample import Perceiver, QFormer, TokenPacker
 
@@ -128,6 +129,7 @@ PROJECTORS: dict[str, Callable[[int, int, int, int], nn.Module]] = {
     "q-former": QFormer,
     "perceiver": Perceiver,
     "token-packer": TokenPacker,
+    "cross-attention": lambda width, hidden, side, factor: CrossAttention(width, hidden),
 }
 
 

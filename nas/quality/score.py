@@ -31,14 +31,14 @@ _kept: dict[str, Any] = {}  # tokens (B, N, D) by encoder, resolution and images
 
 def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
     """The batch that every proxy of this model sees: smooth random images with random text."""
-    from nas.cost_vision import views
+    from nas.cost_vision import placeholders, views
     from proxies.batch import random_batch
 
     return random_batch(
         size=PROBE_IMAGES,
         resolution=model.candidate.resolution,
         views=views(model.candidate),
-        visual_tokens=model.visual_tokens,
+        visual_tokens=placeholders(model.candidate, model.encoder_spec),
         text_tokens=PROBE_TEXT,
         vocab=model.language_spec.vocab,
         image_token_id=model.language_spec.image_token_id,

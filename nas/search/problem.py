@@ -18,7 +18,7 @@ from nas.constraints import Constraint
 from nas.cost import cost
 from nas.errors import NothingFeasibleError, NotMeasuredError
 from nas.latency.backends import check
-from nas.latency.blocks import BlockSpec, BlockTiming, needed
+from nas.latency.blocks import BlockSpec, BlockTiming, has_blocks, needed
 from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
 from nas.latency.estimate import Setting, estimate, known_calibration
@@ -168,10 +168,10 @@ class Problem:
     def blocks(self, candidates: list[Candidate]) -> list[BlockSpec]:
         """The distinct blocks of the candidates and of the baseline."""
         named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
-        every = [self.baseline, *named, *candidates]  # first what constraints speak of: a device may die on the way
-        found = {
-            block.key: block for candidate in every for block in needed(candidate, self.workload, self.config.runtime)
-        }
+        spoken_of = [self.baseline, *named]  # first what constraints speak of: a device may die on the way
+        runtime = self.config.runtime
+        every = spoken_of + [one for one in candidates if has_blocks(one, self.workload, runtime)]
+        found = {block.key: block for candidate in every for block in needed(candidate, self.workload, runtime)}
         return list(found.values())
 
     def resolve_constraints(self) -> None:

@@ -57,11 +57,12 @@ def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pac
             start = end
     with torch.autocast("cpu", dtype=torch.bfloat16):
         seen = features[[pack.image for pack in packs]].float()
-        visual = model.project_tokens(seen) if seen.ndim == 3 else model.encode_images(seen)
+        visual = (model.project_tokens(seen) if seen.ndim == 3 else model.encode_images(seen)).float()
         apart = {} if model.is_recurrent else {"attention_mask": _mask(owner), "position_ids": positions}
-        states: Tensor = model.decoder(
-            inputs_embeds=model.embed(ids, visual.float()), use_cache=False, **apart
-        ).last_hidden_state
+        with model.seeing(visual):
+            states: Tensor = model.decoder(
+                inputs_embeds=model.embed(ids, visual), use_cache=False, **apart
+            ).last_hidden_state
     return [states[row, start:end] for row, start, end in spans]
 
 
