@@ -33,6 +33,9 @@ def validate_table(
     latency: Annotated[
         str | None, typer.Option(help="Column of a latency or another cost: compares at equal cost.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Without --latency, designs of ours are compared at equal estimated latency on it.")
+    ] = "raspberry-pi-5-8gb",
     depth: Annotated[str | None, typer.Option(help="Column of the depth, where no configuration says it.")] = None,
     width: Annotated[
         str | None, typer.Option(help="Column of the width; with --depth, their products join in.")
@@ -57,7 +60,7 @@ def validate_table(
     from nas.quality import groups
     from nas.quality.columns import falls, params_column, truth_column, with_columns
     from nas.quality.columns import where as rows_where
-    from nas.quality.derived import derive
+    from nas.quality.derived import derive, estimated_latency
     from nas.quality.evidence import compare, noise_ceiling, read_table
     from nas.quality.table_anchors import rank_by_anchors
 
@@ -69,6 +72,9 @@ def validate_table(
     goal, rows = truth_column(read, truth)
     if derived:
         rows = with_columns(rows, derived.columns)
+    if derived and derived.kind == "candidates" and latency is None:
+        latency, times = estimated_latency(read, device)
+        rows = with_columns(rows, {latency: times})
     size = params_column(rows, params, derived.params if derived else None)
     lower = falls(goal) if lower_is_better is None else lower_is_better
     scores = compare(
@@ -82,7 +88,7 @@ def validate_table(
         )
     if as_json:
         document = {
-            "rows": len(rows), "truth": goal, "lower_is_better": lower, "params": size,
+            "rows": len(rows), "truth": goal, "lower_is_better": lower, "params": size, "latency": latency,
             "structure": derived.kind if derived else None, "noise_ceiling": ceiling and ceiling.to_dict(),
             "scores": [score.to_dict() for score in scores], "anchored": anchored and anchored.to_dict(),
         }  # fmt: skip

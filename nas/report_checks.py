@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nas.quality.agreement import agreement
+from nas.quality.agreement import agreement, bootstrap
 from nas.records import Evaluation, Latency, Training
 
 if TYPE_CHECKING:
     from nas.search.problem import Problem
 
 BUSY = 1.5  # a composed interval that reaches this far beyond its value was measured on a busy machine
+NO_CEILING = "unknown: no repeats"  # a run trains each of its models once
 FEW = 8  # fewer trained models than this cannot prove a ranking
 
 
@@ -64,7 +65,9 @@ def baseline_check(
     accuracy = [training.accuracy_open for training in truth]
     for name, column in columns.items():
         right = sum((column[i] - column[j]) * (accuracy[i] - accuracy[j]) > 0 for i, j in decided)
-        found[name] = {**agreement(column, accuracy).to_dict(), "pairs_right": right}
+        intervals = {f"{figure}_interval": one for figure, one in bootstrap(column, accuracy).items()}
+        found[name] = {**agreement(column, accuracy).to_dict(), **intervals, "pairs_right": right}
+    found["noise_ceiling"] = NO_CEILING
     found["models"] = [
         {
             "key": e.key, "candidate": e.candidate, "score": score, "params": e.cost.params,

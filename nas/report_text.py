@@ -131,12 +131,32 @@ def truth_table(found: dict[str, Any]) -> Table:
 def truth_words(found: dict[str, Any]) -> str:
     """How the score and the params baseline rank the run's trained models."""
     check = found["baseline_check"]
-    shown = {name: [check[name][key] for key in ("kendall_tau", "spearman_rho")] for name in ("score", "params")}
     parts = [
-        f"{name} tau {'–' if tau is None else f'{tau:+.2f}'}, rho {'–' if rho is None else f'{rho:+.2f}'}"
-        for name, (tau, rho) in shown.items()
+        f"{name} tau {_ranked(check[name], 'kendall_tau')}, rho {_ranked(check[name], 'spearman_rho')}"
+        for name in ("score", "params")
     ]
-    return f"Over the {check['n']} trained models: {'; '.join(parts)}. {check['verdict']}."
+    return (
+        f"Over the {check['n']} trained models, with 90 % bootstrap intervals: {'; '.join(parts)}. "
+        f"Noise ceiling {check['noise_ceiling']}. {check['verdict']}. {_admission(found['score_fit']['proxies'])}"
+    )
+
+
+def _ranked(figures: dict[str, Any], name: str) -> str:
+    """`+0.71 [+0.20, +1.00]`."""
+    value, interval_of = figures[name], figures[f"{name}_interval"]
+    if value is None:
+        return "–"
+    return f"{value:+.2f}" + ("" if interval_of is None else f" [{interval_of[0]:+.2f}, {interval_of[1]:+.2f}]")
+
+
+def _admission(proxies: dict[str, Any]) -> str:
+    """Which proxies the fit was offered beside the structure, what each gained and whether one was admitted."""
+    gains = sorted(proxies["gains"].items(), key=lambda item: -item[1])
+    offered = ", ".join(f"{name} {gain:+.2f}" for name, gain in gains) or "none that varies"
+    return (
+        f"Proxies offered to the score, with what each gains in log density of models left out (needed: "
+        f"{proxies['least_gain']:.2f}): {offered}; admitted: {proxies['admitted'] or 'none'}."
+    )
 
 
 def _accuracy(entry: Entry) -> Cell:

@@ -151,6 +151,16 @@ def test_own_benchmark_is_read_as_candidates() -> None:
     assert found["anchored"]["tau"]["mean"] > scores["params (counted)"]["tau"]
 
 
+def test_own_designs_are_compared_at_equal_estimated_latency() -> None:
+    found = validated(str(REFERENCE / "microvlm.jsonl"), "--truth", "accuracy.*", "--where", "set=test")
+    assert found["latency"] == "latency_ms on raspberry-pi-5-8gb (estimated:datasheet)"
+    assert all(one["pairs_equal_latency"] > 0 for one in found["scores"])
+    other = validated(
+        str(REFERENCE / "microvlm.jsonl"), "--truth", "accuracy.*", "--where", "set=test", "--device", "epyc-9654"
+    )
+    assert other["latency"].startswith("latency_ms on epyc-9654 (estimated")
+
+
 def group(name: str, sizes: list[int], sign: int) -> list[dict[str, Any]]:
     return [
         {

@@ -15,7 +15,8 @@ import search_spaces
 from nas.config import SearchConfig
 from nas.quality.anchored import Anchored
 from nas.report_checks import baseline_check
-from nas.search.anchors import choose, fit
+from nas.report_text import truth_words
+from nas.search.anchors import choose, fit, offered, use_anchors
 from nas.search.problem import define
 
 ANCHORED = [*SMALL, "--anchors", "5", "--trials", "7"]
@@ -54,6 +55,9 @@ def test_the_report_shows_the_score_beside_the_truth(finished: Path) -> None:
     for name in ("report.md", "report.html"):
         text = (folder / name).read_text(encoding="utf-8")
         assert "Score against training" in text and "params tau" in text
+        assert "Noise ceiling unknown: no repeats" in text and "Proxies offered to the score" in text
+    fitted = json.loads((folder / "front.json").read_text(encoding="utf-8"))["score_fit"]["proxies"]
+    assert "flops" in fitted["gains"] and "synflow" not in fitted["gains"]
 
 
 def test_anchors_keep_no_weights_but_finalists_do(finished: Path) -> None:
@@ -83,6 +87,35 @@ def test_anchors_are_of_the_feasible_candidates_and_spread() -> None:
     assert len({one.key for one in chosen}) == 6 and all(one.lm_depth > 1 for one in chosen)
     assert {one.encoder for one in chosen} == {one.encoder for one in allowed}
     assert choose(problem, allowed[::-1], 6) == chosen
+
+
+def test_every_candidate_is_scored_with_the_admitted_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.quality.anchored.LEAST_GAIN", -100.0)  # the best one is admitted, whatever it gains
+    problem = define(SearchConfig(space="micro", anchors=5))
+    made = designs(8)
+    trainings = {one.key: training(one.key, 0.2 + 0.07 * place) for place, one in enumerate(made)}
+    problem.config = problem.config.model_copy(update={"train_steps": trainings[made[0].key].steps})
+    model = use_anchors(problem, trainings)
+    assert model is not None and model.admitted in offered(problem, made[:1])[0]
+    survey = problem.space.survey
+    used = [problem.quality(one).value for one in survey]
+    assert used == pytest.approx([one.value for one in model.predict(survey, offered(problem, survey))])
+    assert used != pytest.approx([one.value for one in model.predict(survey)])
+
+
+def test_the_verdict_against_params_has_intervals() -> None:
+    made = designs(8)
+    evaluations = [evaluation(one, "here", 1.0) for one in made]
+    accuracies = (0.2, 0.5, 0.3, 0.6, 0.4, 0.8, 0.7, 0.9)
+    perfect = {one.key: share for one, share in zip(made, accuracies, strict=True)}
+    trainings = {key: training(key, share) for key, share in perfect.items()}
+    found = baseline_check(evaluations, trainings, perfect)
+    assert found["score"]["kendall_tau_interval"] == pytest.approx((1, 1))
+    low, high = found["params"]["kendall_tau_interval"]
+    assert low < found["params"]["kendall_tau"] < high
+    fit_of = {"proxies": {"gains": {"params": 0.5}, "least_gain": 3.0, "admitted": None}}
+    words = truth_words({"baseline_check": found, "score_fit": fit_of})
+    assert "score tau +1.00 [+1.00, +1.00]" in words and "needed: 3.00): params +0.50; admitted: none" in words
 
 
 def test_only_models_trained_as_long_are_comparable() -> None:

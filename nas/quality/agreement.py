@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+RESAMPLES = 200
 BAND = 1.10  # two models within 10 % of each other's parameters are of equal cost
 
 
@@ -42,6 +44,31 @@ def agreement(scores: Sequence[float], truth: Sequence[float]) -> Agreement:
 
     tau, rho = float(kendalltau(scores, truth)[0]), float(spearmanr(scores, truth)[0])
     return Agreement(len(scores), tau if math.isfinite(tau) else None, rho if math.isfinite(rho) else None)
+
+
+def bootstrap(scores: Sequence[float], truth: Sequence[float]) -> dict[str, tuple[float, float] | None]:
+    """90 % intervals of tau and rho: their 5 and 95 % quantiles over models drawn with replacement.
+
+    None for fewer than three models, or where every draw is constant.
+    """
+    generator = random.Random(0)
+    places = range(len(scores))
+    drawn: dict[str, list[float]] = {"kendall_tau": [], "spearman_rho": []}
+    for _ in range(RESAMPLES if len(scores) > 2 else 0):
+        chosen = generator.choices(places, k=len(scores))
+        found = agreement([scores[i] for i in chosen], [truth[i] for i in chosen])
+        for name, values in drawn.items():
+            value = getattr(found, name)
+            if value is not None:
+                values.append(value)
+    return {name: _middle(sorted(values)) for name, values in drawn.items()}
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float] | None:
+    """Of ascending values what is left without 5 % at each end."""
+    if not values:
+        return None
+    return values[int(0.05 * (len(values) - 1))], values[round(0.95 * (len(values) - 1))]
 
 
 def agreement_at_equal_cost(

@@ -50,6 +50,22 @@ def derive(rows: Sequence[Mapping[str, Any]]) -> Derived | None:
     return Derived("transformers", columns, names[0], [None if one is None else one.features() for one in found])
 
 
+def estimated_latency(rows: Sequence[Mapping[str, Any]], device: str) -> tuple[str, list[float | None]]:
+    """A column's name, with device and label, and each candidate's latency of workload vqa-short there.
+
+    By the device's calibration where there is one, else by its datasheet. Raises: ProfileError where it has neither.
+    """
+    import hardware_profiles
+    from nas import workload
+    from nas.latency.estimate import estimate, known_calibration
+
+    profile, request = hardware_profiles.load(device), workload.load("vqa-short")
+    model = known_calibration(profile.id)
+    found = [None if one is None else estimate(one, request, profile, model) for one in map(_candidate, rows)]
+    label = next(one.label for one in found if one is not None)
+    return f"latency_ms on {profile.id} ({label})", [None if one is None else one.latency_ms for one in found]
+
+
 def _candidate(row: Mapping[str, Any]) -> Candidate | None:
     fields = {key.removeprefix(PREFIX): value for key, value in row.items() if key.startswith(PREFIX)}
     try:
@@ -62,8 +78,7 @@ def _of_candidates(candidates: Sequence[Candidate | None]) -> Derived:
     from nas import workload
     from nas.cost import cost
     from nas.quality.prior import prior
-    from nas.quality.structure import Structure, rank_budget
-    from search_spaces.catalogue import language_model
+    from nas.quality.structure import Structure, structural
 
     request = workload.load("vqa-short")
     known = [one for one in candidates if one is not None]
@@ -75,16 +90,14 @@ def _of_candidates(candidates: Sequence[Candidate | None]) -> Derived:
             values.append(None)
             features.append(None)
             continue
-        costs, width = cost(one, request), language_model(one.lm).hidden
+        costs = cost(one, request)
         values.append(
             {
-                "params (counted)": costs.params, "depth": one.lm_depth, "width": width,
-                "depth x width": one.lm_depth * width,
-                "depth x width^2": one.lm_depth * width**2, "rank budget": rank_budget(one), "flops": costs.flops,
-                "vision flops": costs.vision_flops, "visual tokens": costs.visual_tokens,
+                "params (counted)": costs.params,
+                **structural(one, costs),
                 "predicted:prior": prior(one, costs).value,
             }
-        )  # fmt: skip
+        )
         features.append(structure.features([one])[0].tolist())
     names = next(list(one) for one in values if one is not None)
     columns: Columns = {name: [None if one is None else float(one[name]) for one in values] for name in names}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.errors import ConfigError
-from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost
+from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost, bootstrap
 from nas.quality.columns import Row, number
 from search_spaces.reading import hint
 
 TOP = 0.10
-RESAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,27 +137,11 @@ def _rank(
         both = [place for place, i in enumerate(known) if times[i] is not None]
         seconds = [times[known[place]] or 0.0 for place in both]
         timed = agreement_at_equal_cost([scores[place] for place in both], [results[place] for place in both], seconds)
-    low, high = _bootstrap(scores, results)
+    low, high = bootstrap(scores, results)["kendall_tau"] or (None, None)
     return Ranking(
         name, whole.n, whole.kendall_tau, low, high, whole.spearman_rho, band.kendall_tau, band.pairs,
         timed.kendall_tau, timed.pairs, _top_overlap(scores, results),
     )  # fmt: skip
-
-
-def _bootstrap(scores: Sequence[float], truth: Sequence[float]) -> tuple[float | None, float | None]:
-    """5 and 95 % quantiles of tau over rows drawn with replacement."""
-    generator = random.Random(0)
-    places = range(len(scores))
-    taus = []
-    for _ in range(RESAMPLES if len(scores) > 2 else 0):
-        drawn = generator.choices(places, k=len(scores))
-        tau = agreement([scores[i] for i in drawn], [truth[i] for i in drawn]).kendall_tau
-        if tau is not None:
-            taus.append(tau)
-    if not taus:
-        return None, None
-    taus.sort()
-    return taus[int(0.05 * (len(taus) - 1))], taus[round(0.95 * (len(taus) - 1))]
 
 
 def _top_overlap(scores: Sequence[float], truth: Sequence[float]) -> float:

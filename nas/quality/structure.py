@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas.quality.gaussian import Matrix
+from nas.records import Cost
 from search_spaces.candidate import OPTIONAL, Candidate
 from search_spaces.catalogue import encoder, language_model
 
@@ -18,6 +19,17 @@ def rank_budget(candidate: Candidate) -> int:
     query, key = lm.heads * lm.head_dim, lm.kv_heads * lm.head_dim
     layer = 2 * min(lm.hidden, query) + 2 * min(lm.hidden, key) + 3 * min(lm.hidden, lm.ffn)
     return candidate.lm_depth * layer
+
+
+def structural(candidate: Candidate, costs: Cost) -> dict[str, float]:
+    """Scores that follow from the design alone, so that every candidate of a space has them."""
+    depth, width = candidate.lm_depth, language_model(candidate.lm).hidden
+    return {
+        "depth": float(depth), "width": float(width), "depth x width": float(depth * width),
+        "depth x width^2": float(depth * width**2), "rank budget": float(rank_budget(candidate)),
+        "flops": float(costs.flops), "vision flops": float(costs.vision_flops),
+        "visual tokens": float(costs.visual_tokens),
+    }  # fmt: skip
 
 
 class Structure:

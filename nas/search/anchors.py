@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from nas.config import FEWEST_ANCHORS
+from nas.cost import cost
 from nas.quality.anchored import Anchored
 from nas.quality.gaussian import informative
-from nas.quality.structure import Structure
+from nas.quality.structure import Structure, structural
 from nas.records import Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
@@ -56,7 +57,9 @@ def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored
     model = fit(problem, trainings)
     if model is not None:
         candidates = [*problem.space.survey, problem.baseline]
-        problem.score_by({c.key: one for c, one in zip(candidates, model.predict(candidates), strict=True)})
+        proxies = offered(problem, candidates) if model.admitted else None
+        predicted = model.predict(candidates, proxies)
+        problem.score_by({c.key: one for c, one in zip(candidates, predicted, strict=True)})
     return model
 
 
@@ -73,7 +76,20 @@ def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
     usable = {key: accuracy for key, accuracy in comparable(problem, trainings).items() if key in known}
     if len(usable) < FEWEST_ANCHORS:
         return None
-    return Anchored(problem.space.survey, [known[key] for key in usable], list(usable.values()))
+    anchors = [known[key] for key in usable]
+    return Anchored(problem.space.survey, anchors, list(usable.values()), proxies=offered(problem, anchors))
+
+
+def offered(problem: Problem, candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+    """The proxies that the fit may admit: params and those of the structure, which every candidate has unbuilt.
+
+    The probed ones are known of evaluated candidates only: with them some would be scored by another rule than others.
+    """
+    found = []
+    for candidate in candidates:
+        costs = cost(candidate, problem.workload)
+        found.append({"params": float(costs.params), **structural(candidate, costs)})
+    return found
 
 
 def comparable(problem: Problem, trainings: Mapping[str, Training]) -> dict[str, float]:
