@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from proxies.batch import ProbeBatch
-from proxies.pairs import alignment, centred_gram
 from proxies.probing import before_and_after, sources
 from proxies.registry import proxy
+from proxies.spectrum import smaller_gram
 
 
 @proxy(
@@ -22,6 +23,17 @@ from proxies.registry import proxy
 def compression_cka(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """1 where the projector is an isometry and nothing is merged."""
     before, after = before_and_after(model, batch, splits)
-    whole = after[:, sources(before.shape[1], after.shape[1])]
-    shares = [alignment(centred_gram(a), centred_gram(b)) for a, b in zip(before, whole, strict=True)]
+    place = sources(before.shape[1], after.shape[1])
+    shares = [covered_cka(fine, coarse, place) for fine, coarse in zip(before, after, strict=True)]
     return sum(shares) / len(shares)
+
+
+def covered_cka(fine: Tensor, coarse: Tensor, place: Tensor) -> float:
+    """Linear CKA of fine (N, D) with coarse[place] (N, H), without repeating a row of coarse (M, H)."""
+    counts = torch.bincount(place, minlength=len(coarse)).to(coarse)[:, None]
+    a, b = fine - fine.mean(dim=0), coarse - (counts * coarse).sum(dim=0) / len(fine)
+    covered = torch.zeros(len(coarse), a.shape[1], dtype=a.dtype).index_add_(0, place, a)
+    weighted = counts.sqrt() * b
+    across = float((covered.T @ b).square().sum())  # |A'B|^2 is the inner product of the N x N Gram matrices
+    size = float(smaller_gram(a).norm() * smaller_gram(weighted).norm())
+    return across / size if size > 1e-12 * len(fine) ** 2 else 0.0

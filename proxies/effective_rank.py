@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from proxies.batch import ProbeBatch
+from proxies.probing import entering
 from proxies.registry import proxy
 from proxies.spectrum import spectral_rank
+
+MOST_TOKENS = 512  # the spectrum of thousands takes most of a candidate's time
 
 
 @proxy(
@@ -19,9 +22,13 @@ from proxies.spectrum import spectral_rank
     families="multimodal models with visual tokens",
 )
 def effective_rank(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
-    """Of all B x M tokens of the batch together, their mean taken off; 0 where all are equal."""
-    with torch.no_grad():
-        tokens = torch.cat([part.visual_tokens(model) for part in batch.split(splits)]).flatten(0, 1).double()
+    """Of the B x M tokens of the batch together, `MOST_TOKENS` drawn of more; their mean is taken off.
+
+    0 where all are equal.
+    """
+    tokens = entering(model, batch, splits).flatten(0, 1)
+    if len(tokens) > MOST_TOKENS:
+        tokens = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))[:MOST_TOKENS]]
     centred = tokens - tokens.mean(dim=0)
     rounding = max(centred.shape) * torch.finfo(torch.float32).eps ** 2 * tokens.square().sum()
     return spectral_rank(centred, lambda squares: rounding)

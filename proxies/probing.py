@@ -20,12 +20,19 @@ def before_and_after(model: nn.Module, batch: ProbeBatch, splits: int) -> tuple[
 
 
 def _before_and_after(model: nn.Module, batch: ProbeBatch, splits: int) -> tuple[Tensor, Tensor]:
-    before, after = [], []
-    for part in batch.split(splits):
-        with torch.no_grad():
-            before.append(grid_tokens(model, part))
-            after.append(part.visual_tokens(model))
-    return torch.cat(before).double(), torch.cat(after).double()
+    with torch.no_grad():
+        before = [grid_tokens(model, part) for part in batch.split(splits)]
+    return torch.cat(before).double(), entering(model, batch, splits)
+
+
+def entering(model: nn.Module, batch: ProbeBatch, splits: int) -> Tensor:
+    """(B, M, H) that enter the language model, in double precision."""
+    return once("entering", model, batch, splits, lambda: _entering(model, batch, splits))
+
+
+def _entering(model: nn.Module, batch: ProbeBatch, splits: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([part.visual_tokens(model) for part in batch.split(splits)]).double()
 
 
 def sources(before: int, after: int) -> Tensor:

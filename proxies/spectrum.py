@@ -11,6 +11,11 @@ from proxies.batch import ProbeBatch
 from proxies.recording import spaced_rows, streams
 
 
+def smaller_gram(rows: Tensor) -> Tensor:
+    """The smaller of rows rows' and rows' rows: their eigenvalues other than 0, and so their norms, are the same."""
+    return rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+
+
 def spectral_rank(rows: Tensor, floor: Callable[[Tensor], Tensor]) -> float:
     """exp(-sum_i p_i log p_i), p_i = singular value i / sum (Roy & Vetterli 2007); 0 where none is above the floor.
 
@@ -18,7 +23,7 @@ def spectral_rank(rows: Tensor, floor: Callable[[Tensor], Tensor]) -> float:
     are rounding.
     """
     # Squared singular values are the eigenvalues of the smaller Gram matrix.
-    gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    gram = smaller_gram(rows)
     squares = torch.linalg.eigvalsh(gram)
     values = squares[squares > floor(squares)].sqrt()
     if not values.numel():
@@ -30,7 +35,7 @@ def spectral_rank(rows: Tensor, floor: Callable[[Tensor], Tensor]) -> float:
 def principal_shares(rows: Tensor) -> Tensor:
     """Share of each principal component in the variance of rows (n, d), largest first; empty where nothing varies."""
     centred = rows - rows.mean(dim=0)
-    gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    gram = smaller_gram(centred)
     values = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
     values = values[values > 1e-12 * rows.square().sum().clamp_min(1e-300)]
     shares: Tensor = values / values.sum()

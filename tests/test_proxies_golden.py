@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import proxies
-from proxies.batch import ProbeBatch
+from proxies.batch import ProbeBatch, random_batch
+from proxies.effective_rank import MOST_TOKENS
 from proxies.interception import PositiveNetwork
-from proxies.testing import TinyMultimodal, TinyOutput, tiny_batch
+from proxies.spectrum import spectral_rank
+from proxies.testing import IMAGE_TOKEN, VOCABULARY, TinyMultimodal, TinyOutput, tiny_batch
 
 
 class TwoLayers(nn.Module):
@@ -148,6 +150,15 @@ def test_effective_rank_equals_the_entropy_of_singular_values() -> None:
     shares = values[values > 1e-6 * values.max()] / values[values > 1e-6 * values.max()].sum()
     expected = np.exp(-(shares * np.log(shares)).sum())
     assert score("effective-rank", model, batch) == pytest.approx(expected, rel=1e-4)
+
+
+def test_effective_rank_of_many_tokens_is_near_that_of_all() -> None:
+    model = TinyMultimodal().eval()
+    batch = random_batch(resolution=16, visual_tokens=16, image_token_id=IMAGE_TOKEN, vocab=VOCABULARY, size=80)
+    tokens = model.encode_images(batch.pixel_values).flatten(0, 1).detach().double()
+    assert len(tokens) > 2 * MOST_TOKENS
+    whole = spectral_rank(tokens - tokens.mean(dim=0), lambda squares: squares.max() * 1e-12)
+    assert score("effective-rank", model, batch) == pytest.approx(whole, rel=0.05)
 
 
 def test_effective_rank_of_equal_tokens_is_zero() -> None:
