@@ -156,7 +156,7 @@ def _counts(run: Run) -> dict[str, int]:
         "failed": status.count("failed"),
         "duplicates_avoided": int(run.meta["duplicates"] or 0),
         "gated_out": int(run.meta["gated"] or 0),
-        "unmeasured": int(run.meta["unmeasured"] or 0),  # their device stopped answering
+        "unmeasured": int(run.meta["unmeasured"] or 0),  # see nas.records.NO_LATENCY
         "trained": len(run.trainings),
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nas.records import NO_LATENCY
 from nas.report_checks import design, interval, number
 
 Entry = dict[str, Any]
@@ -186,7 +187,7 @@ def work_done(found: dict[str, Any]) -> str:
         f"{counts['complete']} of {search['space_size']} designs evaluated ({counts['gated_out']} ruled out by the "
         f"gate, {counts['infeasible']} drawn but infeasible, {counts['failed']} failed, "
         f"{counts['duplicates_avoided']} duplicates avoided), {counts['trained']} trained; "
-        + (f"{counts['unmeasured']} unmeasured, since their device stopped answering; " if counts["unmeasured"] else "")
+        + (f"{counts['unmeasured']} without latency ({NO_LATENCY}); " if counts["unmeasured"] else "")
         + (f"{duration(found['wall_s'])} of wall clock." if found["wall_s"] else "not ended yet.")
     )
 

@@ -14,6 +14,7 @@ from runner_requests import here
 from nas import report
 from nas.config import SearchConfig
 from nas.errors import RefusalError, RunnerError
+from nas.records import NO_LATENCY
 from nas.run_folder import RunFolder, create
 from nas.search.run import Listener, run
 
@@ -84,7 +85,7 @@ def test_candidates_of_a_device_that_comes_back_join_the_search(phone: Phone) ->
     _, found = phone.search("whole group gone gone whole", trials=14)
     assert phone.pauses == [2.0, 4.0]
     (waiting,) = phone.heard("unmeasured")
-    assert waiting.endswith("candidates wait for a device that stopped answering")
+    assert waiting.endswith(f"candidates have no latency: {NO_LATENCY}")
     assert 0 < int(waiting.split()[1]) < found["search"]["space_size"]
     assert phone.heard("latency      pixel: answers again")
     assert found["counts"]["complete"] == 14 and found["counts"]["unmeasured"] == 0
@@ -97,7 +98,7 @@ def test_a_search_goes_on_without_a_device_that_stays_dead_and_its_report_says_s
     assert 0 < waiting < found["search"]["space_size"]
     assert found["counts"]["complete"] == 12
     text = (made.path / "report.md").read_text(encoding="utf-8")
-    assert f"{waiting} unmeasured, since their device stopped answering" in text
+    assert f"{waiting} without latency ({NO_LATENCY})" in text
 
 
 def test_a_device_that_never_answered_ends_the_search_in_one_line(phone: Phone) -> None:

@@ -22,7 +22,7 @@ from nas.latency.measure import canary_at
 from nas.lease import lease
 from nas.limits import Limits
 from nas.quality.score import DEFAULT
-from nas.records import GIB, Evaluation
+from nas.records import GIB, NO_LATENCY, Evaluation
 from nas.run_folder import RunFolder
 from nas.search.anchors import train_anchors
 from nas.search.archive import Archive
@@ -155,7 +155,7 @@ def _open(
 def _note_unmeasured(store: Store, folder: RunFolder, listener: Listener, count: int) -> None:
     store.set_meta(f"unmeasured:{folder.study}", str(count))
     if count:
-        listener.say(f"unmeasured   {count} candidates wait for a device that stopped answering")
+        listener.say(f"unmeasured   {count} candidates have no latency: {NO_LATENCY}")
 
 
 def _retry_unmeasured(session: Session) -> None:
