@@ -6,11 +6,12 @@ Matrix products, convolutions and attention are counted; norms, activations and 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 from nas import cost_language
 from nas.cost_connector import connector_cost
 from nas.cost_cross import CrossStack
+from nas.cost_language import Count
 from nas.cost_vision import design_width, sets, view_flops, views, vision_activation_bytes, vision_params
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
@@ -18,24 +19,25 @@ from search_spaces import Candidate
 from search_spaces.catalogue import encoder
 
 
-class Sight(NamedTuple):
+class Sight(NamedTuple, Generic[Count]):
     """What the encoders do in one request."""
 
-    params: int
-    flops: int
-    grid_tokens: int
-    activation_bytes: int
-    grids: int  # that pass through the connector, of one request of the batch
-    width: int  # of the tokens that reach the connector
+    params: Count
+    flops: Count
+    grid_tokens: Count
+    activation_bytes: Count
+    grids: Count  # that pass through the connector, of one request of the batch
+    width: Count  # of the tokens that reach the connector
 
 
-class Bridge(NamedTuple):
+class Bridge(NamedTuple, Generic[Count]):
     """What lies between encoders and language model, for one grid of tokens."""
 
-    params: int
-    flops: int
-    tokens: int  # that enter the language model
-    dropped: int  # of them, what fastv drops inside of it
+    params: Count
+    flops: Count
+    tokens: Count  # that the language model reads
+    crosses: Count  # 1 where it reads them by cross-attention, so that they take no place in its sequence
+    dropped: Count  # of them, what fastv drops inside of it
 
 
 SIGHT_AXES = (
@@ -44,7 +46,7 @@ SIGHT_AXES = (
 BRIDGE_AXES = ("encoder", "resolution", "projector", "compression_factor", "compression")
 
 
-def sight(candidate: Candidate, workload: Workload) -> Sight:
+def sight(candidate: Candidate, workload: Workload) -> Sight[int]:
     """Decided by SIGHT_AXES."""
     spec = encoder(candidate.encoder)
     pictures = workload.images * views(candidate)
@@ -58,13 +60,13 @@ def sight(candidate: Candidate, workload: Workload) -> Sight:
     )
 
 
-def bridge(candidate: Candidate, width: int, hidden: int) -> Bridge:
+def bridge(candidate: Candidate, width: int, hidden: int) -> Bridge[int]:
     """Decided by BRIDGE_AXES, the width of the tokens and that of the language model."""
     spec = encoder(candidate.encoder)
     method, factor = candidate.compression, candidate.compression_factor
     bill = connector_cost(candidate.projector, method, factor, spec, hidden, candidate.resolution, width)
     tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
-    return Bridge(*bill, tokens, tokens - tokens // factor if method == "fastv" else 0)
+    return Bridge(*bill, tokens, int(candidate.crosses), tokens - tokens // factor if method == "fastv" else 0)
 
 
 @lru_cache(maxsize=65536)
@@ -74,8 +76,8 @@ def cost(candidate: Candidate, workload: Workload) -> Cost:
     seen = sight(candidate, workload)
     between = bridge(candidate, seen.width, lm.hidden)
     visual_tokens, dropped = seen.grids * between.tokens, seen.grids * between.dropped
-    prompt = (0 if candidate.crosses else visual_tokens) + workload.prompt_tokens
-    cross = CrossStack(lm.hidden, candidate.lm_depth if candidate.crosses else 0)
+    prompt = visual_tokens * (1 - between.crosses) + workload.prompt_tokens
+    cross = CrossStack(lm.hidden, candidate.lm_depth * between.crosses)
     projector_params = between.params + cross.params
     context = prompt + workload.new_tokens
     whole, short = stack[: candidate.prune_layer or None], stack[candidate.prune_layer or len(stack) :]

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import TYPE_CHECKING, TypeVar
 
 from nas.depth import kept_layers
 from nas.records import DTYPE_BYTES
 from search_spaces import Candidate
 from search_spaces.catalogue import LanguageModelSpec, LayerKind, SpaceError, language_model
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Count = TypeVar("Count", int, "NDArray[np.int64]")  # one number, or a column of them
 INT4_GROUP = 32  # weights that share a scale and a zero point, bfloat16 each
 INT4_ROWS = 16  # the int4 kernel takes output widths that this divides
 Matrix = tuple[int, int]  # (out, in)
@@ -72,20 +78,41 @@ class Layer:
 
     def flops(self, tokens: int, context: int) -> int:
         """`tokens` new positions over a context that includes them."""
-        seen = min(context, self.window - 1 + tokens) if self.window else context  # a prompt's mask skips no product
-        return 2 * tokens * (self.active_matrices + self.scan) + 4 * tokens * seen * self.attention_width
+        return flops_at(self.token_products, self.attention_width, self.window, tokens, context)
 
     def cache_bytes(self, context: int, kv_cache: str) -> int:
         """Keys and values of a context, and the state. int8 keeps one float32 scale a head and position."""
-        kept = min(context, self.window - 1) if self.window else context  # transformers keeps the window less one
+        return cache_at(self.position_bytes(kv_cache), self.state, self.window, context)
+
+    @property
+    def token_products(self) -> int:
+        """Multiply-adds for one token but those of attention."""
+        return self.active_matrices + self.scan
+
+    def position_bytes(self, kv_cache: str) -> int:
+        """Cache of one position."""
         number = {"native": DTYPE_BYTES, "bf16": 2, "int8": 1}[kv_cache]
         scales = 2 * self.kv_heads * DTYPE_BYTES if kv_cache == "int8" else 0
-        return kept * (self.cache_width * number + scales) + self.state * DTYPE_BYTES
+        return self.cache_width * number + scales
 
     def weight_bytes(self, weights: str) -> int:
         """Bytes of all weights; experts and vectors stay float32."""
         rest = self.vectors + self.expert_count * _size(self.experts)
         return rest * DTYPE_BYTES + sum(matrix_bytes(matrix, weights) for matrix in self.matrices)
+
+
+def flops_at(products: Count, attention_width: Count, window: Count, tokens: Count, context: Count) -> Count:
+    """FLOPs of one layer (`Layer.flops`), or of many as columns."""
+    beyond = context - (window - 1 + tokens)  # a prompt's mask skips no product
+    seen: Count = context - beyond * ((beyond > 0) & (window > 0))
+    return 2 * tokens * products + 4 * tokens * seen * attention_width
+
+
+def cache_at(position_bytes: Count, state: Count, window: Count, context: Count) -> Count:
+    """Bytes that one layer keeps of a context (`Layer.cache_bytes`), or many as columns."""
+    beyond = context - (window - 1)  # transformers keeps the window less one
+    kept: Count = context - beyond * ((beyond > 0) & (window > 0))
+    return kept * position_bytes + state * DTYPE_BYTES
 
 
 def _size(matrices: Iterable[Matrix]) -> int:
