@@ -78,7 +78,7 @@ def test_loss_of_fewer_layers_is_that_of_a_model_built_without_them(decoder: Lla
             parts[2] = {"1": "0", "3": "1"}[parts[2]]
         state[".".join(parts)] = weight
     shallow.load_state_dict(state)
-    assert loss(decoder, ids, [1, 3]) == pytest.approx(float(shallow(input_ids=ids, labels=ids).loss), rel=1e-5)
+    assert loss(decoder, ids, [1, 3]) == pytest.approx(shallow(input_ids=ids, labels=ids).loss.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["influence", "calibration"])

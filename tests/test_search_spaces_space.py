@@ -205,7 +205,8 @@ FROZEN = {
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_keys_and_their_order_are_those_of_the_first_version(name: str) -> None:
-    keys = [candidate.key for candidate in SPACES[name].candidates]
+    layers = {"lm_layers": ["uniform"]} if name == "pocket" else {}  # pocket has named another rule since
+    keys = [candidate.key for candidate in search_spaces.load(name, layers).candidates]
     some = (keys[0], keys[1], keys[len(keys) // 2], keys[-1])
     every = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]
     assert (len(keys), some, every) == FROZEN[name]
