@@ -2,7 +2,8 @@
 
 One search of `pocket` at one worker with SQLite whose trials are given an outcome at once, so that all time between two
 trials is the driver's: proposing, recording, storing, telling, publishing. Beside it plain Optuna with the same sampler
-on the same axes, with SQLite, as it comes and with the settings that a run's database has (no wait for the disk). The first run measures the blocks of `pocket` (about half a minute), which is not counted.
+on the same axes, with SQLite, as it comes and with the settings that a run's database has (no wait for the disk). The
+first run imports, and measures the blocks of `pocket` (about half a minute), which is not counted.
 """
 
 from __future__ import annotations
