@@ -1,0 +1,52 @@
+"""The baselines of the shipped spaces are published models, and what is drawn from the large ones can be built."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import nas.workload
+import search_spaces
+from nas.cost import cost
+from search_spaces.rules import buildable
+
+# Parameters as published. The three SmolVLM: elements of the safetensors file on the Hugging Face hub, which carries a
+# head of its own beside the embedding; that of 256M was looked up (it is also quoted by users of the model), those of
+# 500M-Video and Instruct are from memory. nanoVLM: "222M" of its README.
+PUBLISHED = {
+    "edge": 256_484_928,  # HuggingFaceTB/SmolVLM-256M-Instruct
+    "video-edge": 507_482_304,  # HuggingFaceTB/SmolVLM2-500M-Video-Instruct
+    "laptop": 2_246_272_880,  # HuggingFaceTB/SmolVLM-Instruct
+    "full": 222_000_000,  # lusxvr/nanoVLM-222M
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_baseline_has_the_parameters_of_the_published_model(name: str) -> None:
+    baseline = search_spaces.load(name).baseline_candidate
+    assert cost(baseline, nas.workload.load("vqa-short")).params == pytest.approx(PUBLISHED[name], rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("edge", 64), ("video-edge", 64), ("laptop", 81), ("full", 49)])
+def test_the_baseline_reads_as_many_visual_tokens_as_the_published_model(name: str, tokens: int) -> None:
+    """One view; SmolVLM's cards say 64 of 512 x 512 pixels and 81 of 384 x 384, nanoVLM's configuration 49."""
+    baseline = search_spaces.load(name).baseline_candidate
+    assert cost(baseline, nas.workload.load("vqa-short")).visual_tokens == tokens
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_drawn_is_buildable_and_has_a_cost(name: str) -> None:
+    workload, space = nas.workload.load("vqa-short"), search_spaces.load(name)
+    assert not space.enumerable
+    for candidate in space.draw(200, random.Random(3)):
+        assert buildable(candidate) is None
+        bill = cost(candidate, workload)
+        assert min(bill.encoder_params, bill.lm_body_params, bill.flops, bill.decode_flops, bill.visual_tokens) > 0
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("edge", 0.8e8, 1.25e9), ("laptop", 0.8e9, 4e9)])
+def test_sizes_are_those_that_the_description_says(name: str, low: float, high: float) -> None:
+    workload = nas.workload.load("vqa-short")
+    drawn = search_spaces.load(name).draw(500, random.Random(4))
+    assert all(low <= cost(candidate, workload).params <= high for candidate in drawn)
