@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.config import SearchConfig
 from nas.cost import cost
 from nas.errors import ConfigError, NotMeasuredError
 from nas.export import export_hf
@@ -24,6 +25,8 @@ from nas.model import MultimodalLM, Processor, build
 from nas.model.cross import GatedCrossAttention
 from nas.model.language import build_language_model
 from nas.quality.score import probe_batch, score
+from nas.search.exact import weigh
+from nas.search.problem import define
 from nas.train.data import Question
 from nas.train.loop import train
 from nas.train.packing import Pack, hidden_states, question_ids
@@ -203,6 +206,14 @@ def test_proxies_score_it() -> None:
     assert all(one.value is not None for one in found.values())
     assert found["visual-tokens"].value == 16
     assert score(model, batch, ("grad-norm",))["grad-norm"].value
+
+
+def test_a_search_leaves_out_what_has_no_latency() -> None:
+    overrides: dict[str, list[str | int]] = {"projector": ["mlp", "cross-attention"]}
+    problem = define(SearchConfig(space="micro", devices=["apple-m1"], overrides=overrides))
+    assert {block.projector for block in problem.blocks(problem.space.survey) if block.projector} == {"mlp"}
+    weighed = weigh(problem, problem.space.survey)
+    assert {candidate.projector for candidate in weighed.candidates} == {"mlp"}
 
 
 def test_what_cannot_be_is_told_in_one_line() -> None:
