@@ -11,9 +11,9 @@ import search_spaces
 from nas.cost import cost
 from search_spaces.rules import buildable
 
-# Parameters as published. The three SmolVLM: elements of the safetensors file on the Hugging Face hub, which carries a
-# head of its own beside the embedding; that of 256M was looked up (it is also quoted by users of the model), those of
-# 500M-Video and Instruct are from memory. nanoVLM: "222M" of its README.
+# Parameters as published. The three SmolVLM: elements of the checkpoint, which carries a head of its own beside the
+# embedding. That of 256M was found in public repositories that quote it (not read off the hub); those of 500M-Video and
+# Instruct are written from memory. nanoVLM: "222M" of the README of huggingface/nanoVLM.
 PUBLISHED = {
     "edge": 256_484_928,  # HuggingFaceTB/SmolVLM-256M-Instruct
     "video-edge": 507_482_304,  # HuggingFaceTB/SmolVLM2-500M-Video-Instruct
@@ -30,7 +30,7 @@ def test_the_baseline_has_the_parameters_of_the_published_model(name: str) -> No
 
 @pytest.mark.parametrize(("name", "tokens"), [("edge", 64), ("video-edge", 64), ("laptop", 81), ("full", 49)])
 def test_the_baseline_reads_as_many_visual_tokens_as_the_published_model(name: str, tokens: int) -> None:
-    """One view; SmolVLM's cards say 64 of 512 x 512 pixels and 81 of 384 x 384, nanoVLM's configuration 49."""
+    """One view; the card of SmolVLM-256M says 64 and nanoVLM's configuration 49; 81 is from memory."""
     baseline = search_spaces.load(name).baseline_candidate
     assert cost(baseline, nas.workload.load("vqa-short")).visual_tokens == tokens
 
