@@ -23,10 +23,12 @@ class _Gauge:
         import ray
 
         environment = {**os.environ, "NAS_NODE": ray.get_runtime_context().get_node_id()}
-        # Ray kills the children of an actor outright; a grandchild lives to see its stdin end, and clears up.
+        # Ray kills the children and the process group of an actor outright; a grandchild in a session of its own lives
+        # to see its stdin end, and clears up.
         command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, *arguments]
         with tempfile.TemporaryFile() as said, subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment,
+            start_new_session=True,
         ) as process:  # fmt: skip
             assert process.stdin and process.stdout
             process.stdin.write(sent)
