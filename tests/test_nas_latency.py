@@ -12,6 +12,7 @@ import pytest
 
 import nas.workload
 import search_spaces
+from hardware_profiles import load
 from hardware_profiles.profile import Protocol
 from nas.errors import NotMeasuredError, RunnerError
 from nas.latency import connectors
@@ -28,6 +29,7 @@ from nas.latency.blocks import (
 )
 from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
+from nas.latency.estimate import estimate
 from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
 from nas.latency.work import block_work
 from nas.store import Store
@@ -160,6 +162,23 @@ def test_pocket_needs_fewer_than_sixty_measured_blocks() -> None:
     blocks = {block.key: block for candidate in drawn for block in needed(candidate, WORKLOAD)}.values()
     every = [block for block in blocks if block.kind == "projector"]
     assert len(blocks) - len(every) + len(connectors.sample(every)) < 60
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder_depth": 1}, {"second_encoder": "conv-micro", "fusion": "channel"}, {"tiling": "grid", "tiles": 4},
+        {"temporal_factor": 2}, {"lm_ffn": 96}, {"lm_heads": 2}, {"lm_weights": "int8"}, {"kv_cache": "bf16"},
+        {"prune_layer": 1, "compression": "fastv", "compression_factor": 2},
+        {"compression": "visionzip", "compression_factor": 2},
+    ],
+)  # fmt: skip
+def test_parts_that_no_block_is_timed_of_are_not_passed_off_as_those_that_are(changes: dict[str, object]) -> None:
+    baseline = search_spaces.load("micro").baseline
+    with pytest.raises(NotMeasuredError, match=f"changes .*{next(iter(changes))}"):
+        needed(search_spaces.Candidate.model_validate({**baseline, **changes}), WORKLOAD)
+    with pytest.raises(NotMeasuredError, match="measure it end to end"):
+        estimate(search_spaces.Candidate.model_validate({**baseline, **changes}), WORKLOAD, load("raspberry-pi-5-8gb"))
 
 
 def test_a_connector_that_was_not_measured_follows_those_that_were() -> None:

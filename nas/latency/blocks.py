@@ -31,8 +31,12 @@ PREFILL_LENGTHS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 
 SHALLOW_LENGTHS = (16, 64, 256, 1024, 4096, 8192)
 CONTEXTS = (16, 256, 1024, 4096, 8192)
 DEPTHS = (2, 14)  # of decoders that are compiled whole
-# What a candidate may change of its decoder's layers: no block is timed of these, and none is passed off as one.
-DECODER_AXES = ("lm_ffn", "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention", "prune_layer")
+# What a candidate may change of its encoder and decoder: no block is timed of these, and none is passed off as one.
+UNTIMED_AXES = (
+    "encoder_depth", "second_encoder", "tiling", "temporal_factor",
+    "lm_ffn", "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention", "prune_layer",
+)  # fmt: skip
+PRUNES_BY_ATTENTION = ("visionzip", "prumerge")  # which encoders do not compute otherwise
 # Of decoders that run layer by layer. No depth 0: alone in a loop, the vocabulary's head stays in the cache, and is
 # faster by a quarter than between layers. A step is memory's work, so that its line has a bend where the weights
 # outgrow the cache.
@@ -144,12 +148,7 @@ def is_noisy(samples_ms: Sequence[float], noise: float = NOISE) -> bool:
 
 
 def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager") -> list[BlockSpec]:
-    """The blocks that `compose` reads for this candidate. Raises: NotMeasuredError where no block is of its decoder."""
-    if changed := [name for name in DECODER_AXES if getattr(candidate, name) != Candidate.model_fields[name].default]:
-        raise NotMeasuredError(
-            f"blocks are of a decoder as published, but {candidate} changes {', '.join(changed)}; "
-            "measure it end to end with --how measured"
-        )
+    """The blocks that `compose` reads for this candidate. Raises: NotMeasuredError where no block is of its parts."""
     images = workload.images * workload.batch
     prompt, context = lengths(candidate, workload)
     first = [preprocess_block(candidate, images), vision_block(candidate, images), projector_block(candidate, images)]
@@ -213,11 +212,22 @@ def depth_shares(depths: Sequence[int], depth: int) -> list[float]:
 
 
 def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:
-    """(prompt length, mean context of a decode step) of one request. Raises: NotMeasuredError for cross-attention."""
+    """(prompt length, mean context of a decode step) of one request.
+
+    Raises: NotMeasuredError for designs of which no latency is composed or estimated.
+    """
     if candidate.crosses:
         raise NotMeasuredError(
             f"no latency is known of gated cross-attention layers, neither composed nor estimated, but {candidate} "
             "has them; take another projector"
+        )
+    changed = [name for name in UNTIMED_AXES if getattr(candidate, name) != Candidate.model_fields[name].default]
+    if candidate.compression in PRUNES_BY_ATTENTION:
+        changed.append("compression")
+    if changed:
+        raise NotMeasuredError(
+            f"blocks are of encoders and decoders as published, but {candidate} changes {', '.join(changed)}; "
+            "measure it end to end with --how measured"
         )
     tokens = encoder(candidate.encoder).tokens(candidate.resolution, candidate.entering_factor)
     prompt = workload.images * tokens + workload.prompt_tokens
