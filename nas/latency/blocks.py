@@ -36,6 +36,7 @@ UNTIMED_AXES = (
     "encoder_depth", "second_encoder", "tiling", "temporal_factor",
     "lm_ffn", "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention", "prune_layer",
 )  # fmt: skip
+PUBLISHED = {name: Candidate.model_fields[name].default for name in UNTIMED_AXES}
 PRUNES_BY_ATTENTION = ("visionzip", "prumerge")  # which encoders do not compute otherwise
 # Of decoders that run layer by layer. No depth 0: alone in a loop, the vocabulary's head stays in the cache, and is
 # faster by a quarter than between layers. A step is memory's work, so that its line has a bend where the weights
@@ -161,10 +162,10 @@ def needed(candidate: Candidate, workload: Workload, runtime: str = "torch-eager
     ]
 
 
-def has_blocks(candidate: Candidate, workload: Workload, runtime: str = "torch-eager") -> bool:
+def has_blocks(candidate: Candidate, workload: Workload) -> bool:
     """Whether a latency can be composed at all; designs of which none can are left out like unmeasured ones."""
     try:
-        needed(candidate, workload, runtime)
+        lengths(candidate, workload)
     except NotMeasuredError:
         return False
     return True
@@ -221,7 +222,7 @@ def lengths(candidate: Candidate, workload: Workload) -> tuple[int, int]:
             f"no latency is known of gated cross-attention layers, neither composed nor estimated, but {candidate} "
             "has them; take another projector"
         )
-    changed = [name for name in UNTIMED_AXES if getattr(candidate, name) != Candidate.model_fields[name].default]
+    changed = [name for name, value in PUBLISHED.items() if getattr(candidate, name) != value]
     if candidate.compression in PRUNES_BY_ATTENTION:
         changed.append("compression")
     if changed:

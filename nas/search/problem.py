@@ -170,7 +170,7 @@ class Problem:
         named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
         spoken_of = [self.baseline, *named]  # first what constraints speak of: a device may die on the way
         runtime = self.config.runtime
-        every = spoken_of + [one for one in candidates if has_blocks(one, self.workload, runtime)]
+        every = spoken_of + [one for one in candidates if has_blocks(one, self.workload)]
         found = {block.key: block for candidate in every for block in needed(candidate, self.workload, runtime)}
         return list(found.values())
 

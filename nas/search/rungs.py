@@ -15,6 +15,7 @@ from nas import pareto
 from nas.records import Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
+from nas.search.training import TRAINING_ERRORS, training_data
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -41,7 +42,6 @@ def climb(
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Candidate]:
     """The finalists among the candidates of the first rung. What a rung has trained is not trained again."""
-    from nas.train import data as vqa
     from nas.train.finalists import train_finalist
     from nas.train.recipe import Recipe
 
@@ -49,7 +49,7 @@ def climb(
     rungs = ladder(config.finalists, config.train_steps, config.rungs)
     if len(rungs) == 1:
         return dict(candidates)
-    data = vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
+    data = training_data(config)
     left, costs = dict(candidates), []
     for rung, following in pairwise(rungs):
         trained: dict[str, Training] = {}
@@ -59,7 +59,7 @@ def climb(
             place = folder.path / "rungs" / str(rung.steps) / key
             try:
                 trained[key] = train_finalist(candidate, recipe, data, place, keep_weights=False)
-            except (RuntimeError, ValueError, MemoryError, FloatingPointError) as error:
+            except TRAINING_ERRORS as error:
                 say(f"FAILED       rung of {rung.steps} steps, {key} {candidate}: {type(error).__name__}: {error}")
         spent = sum(one.train_s for one in trained.values())
         left = {key: left[key] for key in promoted(problem, left, trained, following.candidates)}

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+from nas.config import SearchConfig
 from nas.records import Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
 from nas.store import Store
 from search_spaces import Candidate
+
+if TYPE_CHECKING:
+    from nas.train.data import VqaData
+
+# What a training can fail of by its candidate; the others go on.
+TRAINING_ERRORS = (RuntimeError, ValueError, MemoryError, FloatingPointError)
+
+
+def training_data(config: SearchConfig) -> VqaData:
+    """Pictures and questions of every training of a run: a quarter as many pictures are held out."""
+    from nas.train import data as vqa
+
+    return vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
 
 
 def train_all(
@@ -23,12 +38,11 @@ def train_all(
     keep_weights: bool = True,
 ) -> dict[str, Training]:
     """By key. A candidate whose training fails is told of and left out; the others go on."""
-    from nas.train import data as vqa
     from nas.train.finalists import train_finalist
     from nas.train.recipe import Recipe
 
     config = problem.config
-    data = vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
+    data = training_data(config)
     recipe = Recipe(steps=config.train_steps, seed=config.seed)
     done = {
         key: one for key, one in store.trainings(folder.study).items() if one.checkpoint is not None or not keep_weights
@@ -43,7 +57,7 @@ def train_all(
         place = folder.finalist(key) if keep_weights else folder.path / "anchors" / key
         try:
             training = train_finalist(candidate, recipe, data, place, hear, keep_weights=keep_weights)
-        except (RuntimeError, ValueError, MemoryError, FloatingPointError) as error:
+        except TRAINING_ERRORS as error:
             say(f"FAILED       {what} {key} {candidate}: {type(error).__name__}: {error}")
             continue
         store.add_training(folder.study, training)
