@@ -7,7 +7,6 @@ Rates and steps are those of `recipe.yaml` beside the model.
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from nas.errors import ConfigError
 from nas.model import MultimodalLM, Processor
+from nas.train.loop import rate_share
 from search_spaces.reading import check, read_mapping
 
 IGNORED = -100  # label of positions that carry no loss
@@ -142,7 +142,7 @@ def _train_stage(
         getattr(model, part).requires_grad_(True)
     learned = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=stage.rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, stage))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, stage.steps, stage.warmup))
     losses = []
     batches = _batches(len(data), stage.batch, generator)
     for step in range(1, stage.steps + 1):
@@ -155,14 +155,6 @@ def _train_stage(
         losses.append(float(loss.detach()))
         progress(stage.name, step, stage.steps, losses[-1])
     return losses
-
-
-def _share(step: int, stage: Stage) -> float:
-    """Linear warm-up, then half a cosine."""
-    warm = max(1, round(stage.warmup * stage.steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
 
 
 def _batches(count: int, size: int, generator: random.Random) -> Iterator[list[int]]:

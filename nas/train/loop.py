@@ -37,7 +37,7 @@ def train(
         {"params": [w for w in model.language_model.parameters() if w.requires_grad], "lr": recipe.lm_rate},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps, recipe.warmup))
     losses = []
     draw = Sampler(questions, recipe)
     for step in range(recipe.steps):
@@ -53,11 +53,12 @@ def train(
     return losses
 
 
-def _rate(step: int, recipe: Recipe) -> float:
-    warm = max(1, round(recipe.warmup * recipe.steps))
+def rate_share(step: int, steps: int, warmup: float) -> float:
+    """Share of the learning rate: linear warm-up over the share `warmup` of the steps, then half a cosine."""
+    warm = max(1, round(warmup * steps))
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, recipe.steps - warm)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 class Sampler:
