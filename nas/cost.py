@@ -6,28 +6,17 @@ Matrix products, convolutions and attention are counted; norms, activations and 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Protocol
 
-from nas import cost_language
-from nas.cost_connector import connector_cost
+from nas.cost_connector import Attending, Sizes, attending, connector_bill, sized
 from nas.cost_cross import CrossStack
+from nas.cost_decoders import Decoder
 from nas.cost_language import Count
-from nas.cost_vision import design_width, sets, view_flops, views, vision_activation_bytes, vision_params
+from nas.cost_vision import Layout, View, layout, second_encoder, view
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
 from search_spaces import Candidate
 from search_spaces.catalogue import encoder
-
-
-class Sight(NamedTuple, Generic[Count]):
-    """What the encoders do in one request."""
-
-    params: Count
-    flops: Count
-    grid_tokens: Count
-    activation_bytes: Count
-    grids: Count  # that pass through the connector, of one request of the batch
-    width: Count  # of the tokens that reach the connector
 
 
 class Bridge(NamedTuple, Generic[Count]):
@@ -40,80 +29,88 @@ class Bridge(NamedTuple, Generic[Count]):
     dropped: Count  # of them, what fastv drops inside of it
 
 
-SIGHT_AXES = (
-    "encoder", "encoder_depth", "resolution", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor",
-)  # fmt: skip
-BRIDGE_AXES = ("encoder", "resolution", "projector", "compression_factor", "compression")
+class Decoding(Protocol[Count]):
+    """A decoder stack, or a column of them; of `dropped` positions the later layers see nothing."""
+
+    hidden: Count
+    vocab: Count
+    depth: Count
+    embedding: Count  # parameters of embedding and head
+    prompt_width: Count  # numbers that are held of one position of a prompt
+
+    def params(self) -> Count: ...
+    def weight_bytes(self) -> Count: ...
+    def prefill_flops(self, prompt: Count, dropped: Count) -> Count: ...
+    def decode_flops(self, context: Count, dropped: Count) -> Count: ...
+    def cache_bytes(self, context: Count, dropped: Count) -> Count: ...
 
 
-def sight(candidate: Candidate, workload: Workload) -> Sight[int]:
-    """Decided by SIGHT_AXES."""
-    spec = encoder(candidate.encoder)
-    pictures = workload.images * views(candidate)
-    return Sight(
-        params=vision_params(candidate),
-        flops=workload.batch * pictures * view_flops(candidate),
-        grid_tokens=pictures * spec.tokens(candidate.resolution),
-        activation_bytes=workload.batch * pictures * vision_activation_bytes(spec, candidate.resolution),
-        grids=workload.images * sets(candidate),
-        width=design_width(candidate),
+def bridge(
+    projector: str, compression: str, factor: int, sizes: Sizes[Count], attention: Attending[Count]
+) -> Bridge[Count]:
+    """Of one grid of `sizes`, as `nas.cost_connector.sized`."""
+    bill = connector_bill(projector, compression, factor, sizes, attention)
+    drops = compression == "fastv"
+    return Bridge(
+        params=bill.params,
+        flops=bill.flops,
+        tokens=sizes.grid if drops else sizes.tokens,
+        crosses=0 * sizes.grid + (projector == "cross-attention"),
+        dropped=(sizes.grid - sizes.tokens) * drops,
     )
 
 
-def bridge(candidate: Candidate, width: int, hidden: int) -> Bridge[int]:
-    """Decided by BRIDGE_AXES, the width of the tokens and that of the language model."""
-    spec = encoder(candidate.encoder)
-    method, factor = candidate.compression, candidate.compression_factor
-    bill = connector_cost(candidate.projector, method, factor, spec, hidden, candidate.resolution, width)
-    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
-    return Bridge(*bill, tokens, int(candidate.crosses), tokens - tokens // factor if method == "fastv" else 0)
+def assemble(
+    first: View[Count], second: View[Count], seen: Layout[Count], between: Bridge[Count], decoding: Decoding[Count],
+    workload: Workload,
+) -> dict[str, Count]:  # fmt: skip
+    """The fields of a cost, from its parts; the parts are numbers, or columns with a row a candidate."""
+    batch, pictures = workload.batch, workload.images * seen.pictures
+    grids = workload.images * seen.grids
+    visual_tokens, dropped = grids * between.tokens, grids * between.dropped
+    prompt = visual_tokens * (1 - between.crosses) + workload.prompt_tokens
+    context = prompt + workload.new_tokens
+    cross = CrossStack(decoding.hidden, decoding.depth * between.crosses)
+    encoder_params, projector_params = first.params + second.params, between.params + cross.params
+    return {
+        "encoder_params": encoder_params,
+        "projector_params": projector_params,
+        "lm_body_params": decoding.params(),
+        "embedding_params": decoding.embedding,
+        "vision_flops": batch * pictures * (first.flops + second.flops),
+        "projector_flops": batch * grids * between.flops,
+        "prefill_flops": batch
+        * (
+            decoding.prefill_flops(prompt, dropped)
+            + cross.entry_flops(visual_tokens)
+            + cross.flops(prompt, visual_tokens)
+        ),
+        "decode_flops": batch * (decoding.decode_flops(context, dropped) + cross.flops(0 * prompt + 1, visual_tokens)),
+        "grid_tokens": pictures * first.tokens,
+        "visual_tokens": visual_tokens,
+        "weight_bytes": (encoder_params + projector_params + decoding.embedding) * DTYPE_BYTES
+        + decoding.weight_bytes(),
+        "kv_bytes": batch * (decoding.cache_bytes(context, dropped) + cross.cache_bytes(visual_tokens)),
+        "activation_bytes": _larger(
+            batch * pictures * _larger(first.activation_bytes, second.activation_bytes),
+            batch * (prompt * decoding.prompt_width + decoding.vocab) * DTYPE_BYTES,
+        ),
+    }
+
+
+def _larger(one: Count, other: Count) -> Count:
+    return one + (other - one) * (other > one)
 
 
 @lru_cache(maxsize=65536)
 def cost(candidate: Candidate, workload: Workload) -> Cost:
     """Cost of one request of the workload; exact in parameters. `nas.cost_many` has it for many at once."""
-    lm, stack = cost_language.shaped(candidate), cost_language.layers(candidate)
-    seen = sight(candidate, workload)
-    between = bridge(candidate, seen.width, lm.hidden)
-    visual_tokens, dropped = seen.grids * between.tokens, seen.grids * between.dropped
-    prompt = visual_tokens * (1 - between.crosses) + workload.prompt_tokens
-    cross = CrossStack(lm.hidden, candidate.lm_depth * between.crosses)
-    projector_params = between.params + cross.params
-    context = prompt + workload.new_tokens
-    whole, short = stack[: candidate.prune_layer or None], stack[candidate.prune_layer or len(stack) :]
-    embedding = cost_language.head_params(lm)
-    return Cost(
-        encoder_params=seen.params,
-        projector_params=projector_params,
-        lm_body_params=cost_language.body_params(lm, stack),
-        embedding_params=embedding,
-        vision_flops=seen.flops,
-        projector_flops=workload.batch * seen.grids * between.flops,
-        prefill_flops=workload.batch
-        * (
-            cost_language.stack_flops(lm, whole, prompt, prompt)
-            + cost_language.layers_flops(short, prompt - dropped, prompt - dropped)
-            + cross.entry_flops(visual_tokens)
-            + cross.flops(prompt, visual_tokens)
-        ),
-        decode_flops=workload.batch
-        * (
-            cost_language.stack_flops(lm, whole, 1, context)
-            + cost_language.layers_flops(short, 1, context - dropped)
-            + cross.flops(1, visual_tokens)
-        ),
-        grid_tokens=seen.grid_tokens,
-        visual_tokens=visual_tokens,
-        weight_bytes=(seen.params + projector_params + embedding) * DTYPE_BYTES
-        + cost_language.body_bytes(lm, stack, candidate.lm_weights),
-        kv_bytes=workload.batch
-        * (
-            cost_language.cache_bytes(whole, context, candidate.kv_cache)
-            + cost_language.cache_bytes(short, context - dropped, candidate.kv_cache)
-            + cross.cache_bytes(visual_tokens)
-        ),
-        activation_bytes=max(
-            seen.activation_bytes,
-            workload.batch * (prompt * (2 * lm.hidden + 3 * lm.ffn) + lm.vocab) * DTYPE_BYTES,
-        ),
-    )
+    spec, decoder = encoder(candidate.encoder), Decoder(candidate)
+    first = view(spec, candidate.resolution, candidate.encoder_depth)
+    second = view(second_encoder(candidate), candidate.resolution)
+    seen = layout(candidate)
+    factor = candidate.compression_factor
+    width = (first.width + second.width) * seen.scales
+    sizes = sized(spec, candidate.resolution, factor, decoder.hidden, width)
+    between = bridge(candidate.projector, candidate.compression, factor, sizes, attending(spec))
+    return Cost(**assemble(first, second, seen, between, decoder, workload))

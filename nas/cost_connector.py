@@ -6,9 +6,13 @@ read off that one list. Norms, activations and pooling have kernels but no FLOPs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple
 
+from nas.cost_bill import Bill, of_each
+from nas.cost_language import Count
 from search_spaces.catalogue import EncoderSpec
 
 ABSTRACTOR_BLOCKS = 3  # RegNet blocks before and after the pooling of Honeybee's C-Abstractor
@@ -38,165 +42,155 @@ def qformer_width(hidden: int) -> int:
     return min(768, hidden)
 
 
-@dataclass(slots=True)
-class Bill:
-    """What a connector costs; the methods add to it."""
-
-    params: int = 0
-    flops: int = 0
-    kernels: int = 0
-
-    def linear(self, rows: int, arriving: int, leaving: int, *, bias: bool = True) -> None:
-        """A matrix on so many rows."""
-        self.params += arriving * leaving + leaving * bias
-        self.flops += 2 * rows * arriving * leaving
-        self.kernels += 1
-
-    def norm(self, width: int) -> None:
-        self.params += 2 * width
-        self.kernels += 1
-
-    def depthwise(self, rows: int, width: int, *, bias: bool) -> None:
-        """A 3 x 3 kernel a channel."""
-        self.params += (9 + bias) * width
-        self.flops += 18 * rows * width
-        self.kernels += 1
-
-    def attention(self, queries: int, keys: int, width: int) -> None:
-        self.flops += 4 * queries * keys * width
-        self.kernels += 1
-
-    def mlp(self, rows: int, arriving: int, leaving: int, depth: int = 2) -> None:
-        """Linear, then an activation and Linear, depth - 1 times."""
-        for step in range(depth):
-            self.linear(rows, arriving if step == 0 else leaving, leaving)
-        self.kernels += depth - 1
-
-
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Generic[Count]):
     """Of one connector: tokens of the grid, tokens that leave, their width, and that of the language model."""
 
-    grid: int
-    tokens: int
-    width: int
-    hidden: int
+    grid: Count
+    tokens: Count
+    width: Count
+    hidden: Count
+
+
+class Attending(NamedTuple, Generic[Count]):
+    """What pruning reads of an encoder's last attention."""
+
+    prefix_tokens: Count
+    class_token: Count  # 1 where the class token alone scores the patches
+    width: Count
+    head_width: Count
+
+
+def attending(encoder: EncoderSpec) -> Attending[int]:
+    scores = int(encoder.class_token and encoder.prefix_tokens > 0)
+    return Attending(encoder.prefix_tokens, scores, encoder.width, encoder.width // (encoder.heads or 1))
 
 
 def connector_bill(
-    projector: str, compression: str, factor: int, width: int, hidden: int, grid_tokens: int,
-    encoder: EncoderSpec | None = None,
-) -> Bill:  # fmt: skip
-    """Of one grid of `grid_tokens` tokens of `width`; pruning by the attention of `encoder` is counted here, too."""
-    bill = Bill()
-    tokens = grid_tokens // factor
+    projector: str, compression: str, factor: int, sizes: Sizes[Count], attention: Attending[Count] | None = None
+) -> Bill[Count]:
+    """Of one grid whose tokens are of `sizes.width` before compression; pruning by `attention` is counted here, too."""
+    grid, tokens, width = sizes.grid, sizes.tokens, sizes.width
+    bill = Bill(0 * grid, 0 * grid, 0 * grid)
     if compression in {"visionzip", "prumerge"}:
-        assert encoder is not None
-        _pruning(bill, compression, grid_tokens, tokens, encoder)
+        assert attention is not None
+        _pruning(bill, compression, grid, tokens, attention)
     elif compression == "tome":
-        _merging(bill, grid_tokens, tokens, width)
+        bill.flops += width * of_each(lambda count: merging(count, factor)[0], grid)
+        bill.kernels += 20 * of_each(lambda count: merging(count, factor)[1], grid)
     elif projector not in {"ldp", "ldp-v2", "deco"} and compression not in {"none", "queries", "fastv"}:
         bill.kernels += 3  # to a grid, the method, and back
-    arriving = grid_tokens if compression == "fastv" or projector in POOLS_ITSELF else tokens
+    arriving = grid if compression == "fastv" or projector in POOLS_ITSELF else tokens
     channels = width * (factor if compression == "pixel-shuffle" else 1)
-    leaving = grid_tokens if compression == "fastv" else tokens
-    COSTS[projector](bill, Sizes(arriving, leaving, channels, hidden))
+    leaving = grid if compression == "fastv" else tokens
+    COSTS[projector](bill, Sizes(arriving, leaving, channels, sizes.hidden))
     return bill
 
 
-def connector_cost(
-    projector: str, compression: str, factor: int, spec: EncoderSpec, hidden: int, resolution: int, width: int = 0
-) -> tuple[int, int]:
-    """(parameters, FLOPs) for one grid of an encoder's tokens; `width` where they are wider than its own."""
-    bill = connector_bill(projector, compression, factor, width or spec.width, hidden, spec.tokens(resolution), spec)
-    return bill.params, bill.flops
+def sized(encoder: EncoderSpec, resolution: int, factor: int, hidden: int, width: int = 0) -> Sizes[int]:
+    """Of an encoder's grid; `width` where its tokens are wider than its own."""
+    return Sizes(encoder.tokens(resolution), encoder.tokens(resolution, factor), width or encoder.width, hidden)
 
 
-def _merging(bill: Bill, tokens: int, left: int, width: int) -> None:
-    """Rounds of bipartite matching, each of at most half of the tokens."""
+def merging(tokens: int, factor: int) -> tuple[int, int]:
+    """(FLOPs a channel, rounds) of bipartite matching, each round of at most half of the tokens, to tokens / factor."""
+    left, flops, rounds = tokens // factor, 0, 0
     while tokens > left:
-        bill.flops += 2 * -(-tokens // 2) * (tokens // 2) * width
-        bill.kernels += 20
+        flops += 2 * -(-tokens // 2) * (tokens // 2)
+        rounds += 1
         tokens -= min(tokens // 2, tokens - left)
+    return flops, rounds
 
 
-def _pruning(bill: Bill, method: str, grid: int, left: int, encoder: EncoderSpec) -> None:
+def _pruning(bill: Bill[Count], method: str, grid: Count, left: Count, attention: Attending[Count]) -> None:
     """Scores of the class token (or of every token), then what is merged into the kept ones."""
-    keys = grid + encoder.prefix_tokens
-    queries = 1 if encoder.class_token and encoder.prefix_tokens else keys
-    bill.flops += 2 * queries * keys * encoder.width
+    keys = grid + attention.prefix_tokens
+    queries = keys + (1 - keys) * attention.class_token
+    bill.flops += 2 * queries * keys * attention.width
     bill.kernels += 30
     if method == "prumerge":
-        kept = max(1, left - 1)
-        bill.flops += 4 * kept * (grid - kept) * encoder.width
-    elif left > 1:
-        contextual = max(1, round(left * CONTEXTUAL))
-        bill.flops += 2 * (grid - left) * contextual * (encoder.width + encoder.width // (encoder.heads or 1))
+        kept = of_each(lambda count: max(1, count - 1), left)
+        bill.flops += 4 * kept * (grid - kept) * attention.width
+    else:
+        merged = of_each(contextual, left)
+        bill.flops += 2 * (grid - left) * merged * (attention.width + attention.head_width)
 
 
-def _linear(bill: Bill, of: Sizes) -> None:
+def contextual(left: int) -> int:
+    """Merged tokens among those that VisionZip hands on; one that is left alone is none."""
+    return max(1, round(left * CONTEXTUAL)) if left > 1 else 0
+
+
+def _linear(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.linear(of.tokens, of.width, of.hidden)
 
 
-def _mlp(bill: Bill, of: Sizes) -> None:
+def _mlp(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.mlp(of.tokens, of.width, of.hidden)
 
 
-def _mlp3(bill: Bill, of: Sizes) -> None:
+def _mlp3(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.mlp(of.tokens, of.width, of.hidden, 3)
 
 
-def _shuffled(bill: Bill, of: Sizes) -> None:
+def _shuffled(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.norm(of.width)
     _mlp(bill, of)
 
 
-def _deco(bill: Bill, of: Sizes) -> None:
+def _deco(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.kernels += 3
     _mlp(bill, of)
 
 
-def _ldp_v2(bill: Bill, of: Sizes) -> None:
+def _ldp_v2(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.mlp(of.grid, of.width, of.hidden)
     bill.depthwise(of.tokens, of.hidden, bias=True)
     bill.kernels += 3
 
 
-def _ldp(bill: Bill, of: Sizes) -> None:
+def _ldp(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.mlp(of.grid, of.width, of.hidden)
-    quarter = of.hidden // 4
-    rounded = max(8, (quarter + 4) // 8 * 8)
-    squeezed = rounded + 8 if rounded < 0.9 * quarter else rounded
+    squeezed, one = of_each(_squeezed, of.hidden), 1 + 0 * of.grid
     for rows in (of.grid, of.tokens):
         bill.depthwise(rows, of.hidden, bias=False)
         bill.norm(of.hidden)
-        bill.linear(1, of.hidden, squeezed)
-        bill.linear(1, squeezed, of.hidden)
+        bill.linear(one, of.hidden, squeezed)
+        bill.linear(one, squeezed, of.hidden)
         bill.linear(rows, of.hidden, of.hidden, bias=False)
         bill.norm(of.hidden)
         bill.kernels += 6
 
 
-def _stage(bill: Bill, rows: int, arriving: int, width: int) -> None:
+def _squeezed(hidden: int) -> int:
+    """A quarter, rounded to eights as MobileNet V3 does it."""
+    quarter = hidden // 4
+    rounded = max(8, (quarter + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * quarter else rounded
+
+
+def _stage(bill: Bill[Count], rows: Count, arriving: Count, width: Count) -> None:
+    one = 1 + 0 * rows
     for step in range(ABSTRACTOR_BLOCKS):
         entry = arriving if step == 0 else width
-        squeezed = round(entry * 0.25)
+        squeezed = of_each(lambda channels: round(channels * 0.25), entry)
         bill.linear(rows, entry, width, bias=False)
         bill.norm(width)
         bill.depthwise(rows, width, bias=False)
         bill.norm(width)
-        bill.linear(1, width, squeezed)
-        bill.linear(1, squeezed, width)
+        bill.linear(one, width, squeezed)
+        bill.linear(one, squeezed, width)
         bill.linear(rows, width, width, bias=False)
         bill.norm(width)
-        if entry != width:
-            bill.linear(rows, entry, width, bias=False)
-            bill.norm(width)
+        shortcut = 1 * (entry != width)
+        bill.params += shortcut * (entry * width + 2 * width)
+        bill.flops += shortcut * 2 * rows * entry * width
+        bill.kernels += shortcut * 2
         bill.kernels += 8
 
 
-def _c_abstractor(bill: Bill, of: Sizes) -> None:
-    inner = abstractor_width(of.hidden)
+def _c_abstractor(bill: Bill[Count], of: Sizes[Count]) -> None:
+    inner = of_each(abstractor_width, of.hidden)
     bill.params += of.grid * of.width
     _stage(bill, of.grid, of.width, inner)
     _stage(bill, of.tokens, inner, inner)
@@ -204,9 +198,9 @@ def _c_abstractor(bill: Bill, of: Sizes) -> None:
     bill.kernels += 5
 
 
-def _d_abstractor(bill: Bill, of: Sizes) -> None:
-    inner = abstractor_width(of.hidden)
-    heads = heads_of(inner)
+def _d_abstractor(bill: Bill[Count], of: Sizes[Count]) -> None:
+    inner = of_each(abstractor_width, of.hidden)
+    heads = of_each(heads_of, inner)
     bill.linear(of.grid, of.width, inner)
     bill.params += of.grid * inner + of.tokens * (inner + 2)
     for _ in range(DEFORMABLE_LAYERS):
@@ -226,19 +220,14 @@ def _d_abstractor(bill: Bill, of: Sizes) -> None:
     bill.kernels += 5
 
 
-def _q_former(bill: Bill, of: Sizes) -> None:
-    inner = qformer_width(of.hidden)
+def _q_former(bill: Bill[Count], of: Sizes[Count]) -> None:
+    inner = of_each(qformer_width, of.hidden)
     bill.params += of.tokens * inner
     bill.norm(inner)
     for layer in range(QFORMER_LAYERS):
-        for keys, arriving in ((of.tokens, inner), *([(of.grid, of.width)] if layer % 2 == 0 else [])):
-            bill.linear(of.tokens, inner, inner)
-            bill.linear(keys, arriving, inner)
-            bill.linear(keys, arriving, inner)
-            bill.attention(of.tokens, keys, inner)
-            bill.linear(of.tokens, inner, inner)
-            bill.norm(inner)
-            bill.kernels += 5
+        _asking(bill, of.tokens, of.tokens, inner, inner)
+        if layer % 2 == 0:
+            _asking(bill, of.tokens, of.grid, of.width, inner)
         bill.linear(of.tokens, inner, 4 * inner)
         bill.linear(of.tokens, 4 * inner, inner)
         bill.norm(inner)
@@ -246,9 +235,19 @@ def _q_former(bill: Bill, of: Sizes) -> None:
     bill.linear(of.tokens, inner, of.hidden)
 
 
-def _perceiver(bill: Bill, of: Sizes) -> None:
-    heads, size = perceiver_heads(of.width)
-    inner = heads * size
+def _asking(bill: Bill[Count], queries: Count, keys: Count, arriving: Count, inner: Count) -> None:
+    """Attention of a Q-Former to itself or to the image, whose tokens are `arriving` wide."""
+    bill.linear(queries, inner, inner)
+    bill.linear(keys, arriving, inner)
+    bill.linear(keys, arriving, inner)
+    bill.attention(queries, keys, inner)
+    bill.linear(queries, inner, inner)
+    bill.norm(inner)
+    bill.kernels += 5
+
+
+def _perceiver(bill: Bill[Count], of: Sizes[Count]) -> None:
+    inner = of_each(lambda width: math.prod(perceiver_heads(width)), of.width)
     bill.params += of.tokens * of.width
     for _ in range(PERCEIVER_LAYERS):
         for _ in range(3):
@@ -264,7 +263,7 @@ def _perceiver(bill: Bill, of: Sizes) -> None:
     bill.linear(of.tokens, of.width, of.hidden)
 
 
-def _token_packer(bill: Bill, of: Sizes) -> None:
+def _token_packer(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.linear(of.tokens, of.width, of.width, bias=False)
     bill.norm(of.width)
     for _ in range(2):
@@ -278,7 +277,7 @@ def _token_packer(bill: Bill, of: Sizes) -> None:
 
 
 POOLS_ITSELF = {"ldp", "ldp-v2", "c-abstractor", "d-abstractor", "q-former", "perceiver", "token-packer"}
-COSTS: dict[str, Callable[[Bill, Sizes], None]] = {
+COSTS: dict[str, Callable[[Bill[Any], Sizes[Any]], None]] = {
     "linear": _linear, "mlp": _mlp, "mlp-3": _mlp3, "pixel-shuffle": _shuffled, "ldp": _ldp, "ldp-v2": _ldp_v2,
     "deco": _deco, "c-abstractor": _c_abstractor, "d-abstractor": _d_abstractor, "q-former": _q_former,
     "perceiver": _perceiver, "token-packer": _token_packer, "cross-attention": _linear,

@@ -1,4 +1,4 @@
-"""Closed-form cost of the decoder stacks of many candidates as columns, by the kinds of their layers."""
+"""Closed-form cost of decoder stacks: of one candidate, and of many as columns, by the kinds of their layers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,42 @@ FORM_AXES = ("lm", "lm_ffn", "lm_heads", "lm_experts")
 STACK_AXES = ("lm", "lm_depth", "lm_layers", "prune_layer")
 
 
+class Decoder:
+    """A candidate's decoder stack: what its layers cost together. Raises: SpaceError."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        lm, stack = cost_language.shaped(candidate), cost_language.layers(candidate)
+        self.lm, self.stack, self.candidate = lm, stack, candidate
+        self.hidden, self.vocab, self.depth = lm.hidden, lm.vocab, len(stack)
+        self.embedding, self.prompt_width = cost_language.head_params(lm), 2 * lm.hidden + 3 * lm.ffn
+        cut = candidate.prune_layer or len(stack)
+        self.whole, self.short = stack[:cut], stack[cut:]
+
+    def params(self) -> int:
+        """Layers and the last norm."""
+        return cost_language.body_params(self.lm, self.stack)
+
+    def weight_bytes(self) -> int:
+        return cost_language.body_bytes(self.lm, self.stack, self.candidate.lm_weights)
+
+    def prefill_flops(self, prompt: int, dropped: int) -> int:
+        left = prompt - dropped
+        return cost_language.stack_flops(self.lm, self.whole, prompt, prompt) + cost_language.layers_flops(
+            self.short, left, left
+        )
+
+    def decode_flops(self, context: int, dropped: int) -> int:
+        return cost_language.stack_flops(self.lm, self.whole, 1, context) + cost_language.layers_flops(
+            self.short, 1, context - dropped
+        )
+
+    def cache_bytes(self, context: int, dropped: int) -> int:
+        kept = self.candidate.kv_cache
+        return cost_language.cache_bytes(self.whole, context, kept) + cost_language.cache_bytes(
+            self.short, context - dropped, kept
+        )
+
+
 class Decoders:
     """Decoder stacks: how many layers of each kind run on the whole sequence and on the shortened one.
 
@@ -26,18 +62,16 @@ class Decoders:
     def __init__(self, rows: Rows) -> None:
         first, form = rows.distinct(FORM_AXES)
         lms = [cost_language.shaped(rows.candidate(row)) for row in first.tolist()]
-        self.hidden, self.vocab, self.prompt_width, self.embedding, self.last_norm = gather(
-            [
-                (lm.hidden, lm.vocab, 2 * lm.hidden + 3 * lm.ffn, cost_language.head_params(lm),
-                 cost_language.body_params(lm, ()))
-                for lm in lms
-            ],
-            form,
-        )  # fmt: skip
+        sizes = [
+            (lm.hidden, lm.vocab, 2 * lm.hidden + 3 * lm.ffn, cost_language.head_params(lm),
+             cost_language.body_params(lm, ()))
+            for lm in lms
+        ]  # fmt: skip
+        self.hidden, self.vocab, self.prompt_width, self.embedding, self.last_norm = gather(sizes, form)
         most = max(len(set(lm.layer_pattern)) for lm in lms)
         self._kinds = [Layers(rows, [_layer(lm, index) for lm in lms], form) for index in range(most)]
-        first, stack = rows.distinct(STACK_AXES)
-        counts = gather([_counts(rows.candidate(row), most) for row in first.tolist()], stack)
+        self.depth = rows.numbers("lm_depth")
+        counts = rows.decided(STACK_AXES, lambda candidate: _counts(candidate, most))
         self._whole, self._short = counts[:most], counts[most:]
 
     def params(self) -> Column:
@@ -86,9 +120,8 @@ class Layers:
     def __init__(self, rows: Rows, layers: Sequence[Layer], form: Column) -> None:
         """`form` is which of `layers` a row has."""
         precisions, caches = rows.domains["lm_weights"], rows.domains["kv_cache"]
-        self.params, self._products, self._width, self._window, self._state = gather(
-            [(one.params, one.token_products, one.attention_width, one.window, one.state) for one in layers], form
-        )
+        sizes = [(one.params, one.token_products, one.attention_width, one.window, one.state) for one in layers]
+        self.params, self._products, self._width, self._window, self._state = gather(sizes, form)
         weights = [[one.weight_bytes(str(precision)) for precision in precisions] for one in layers]
         positions = [[one.position_bytes(str(cache)) for cache in caches] for one in layers]
         self.weight_bytes: Column = np.array(weights, dtype=np.int64)[form, rows.codes("lm_weights")]

@@ -1,7 +1,7 @@
 """Closed-form cost of many candidates as numpy columns, equal to `nas.cost` number by number.
 
-Every part is computed once for each distinct combination of what decides it, by the scalar functions of `nas.cost`
-and `nas.cost_language`; rows gather from these tables.
+A part that few axes decide is computed once for each of their combinations, and rows gather from these tables; the
+others are the same formulas on whole columns.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost import BRIDGE_AXES, SIGHT_AXES, Bridge, Sight, bridge, sight
-from nas.cost_cross import CrossStack
+from nas.cost import Bridge, assemble, bridge
+from nas.cost_connector import Attending, Sizes, attending
 from nas.cost_decoders import Decoders
-from nas.cost_rows import Column, Rows, gather
-from nas.records import DTYPE_BYTES, GIB, Cost
+from nas.cost_rows import Column, Rows
+from nas.cost_vision import Layout, View, layout, second_encoder, view
+from nas.records import GIB, Cost
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace
+from search_spaces.catalogue import encoder
 from search_spaces.sizes import Value
+
+FIRST_AXES = ("encoder", "encoder_depth", "resolution")
+SECOND_AXES = ("second_encoder", "resolution")
+LAYOUT_AXES = ("tiling", "tiles", "fusion")
+KIND_AXES = ("projector", "compression", "compression_factor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,42 +90,35 @@ def cost_of_candidates(candidates: Sequence[Candidate], workload: Workload) -> C
 
 
 def _costs(rows: Rows, workload: Workload) -> Costs:
-    """The assembly of `nas.cost.cost`, on columns."""
+    """The assembly of `nas.cost`, on columns."""
     if not len(rows):
         return Costs(*(np.zeros(0, dtype=np.int64) for _ in fields(Costs)))
-    decoders, batch = Decoders(rows), workload.batch
-    first, part = rows.distinct(SIGHT_AXES)
-    seen: Sight[Column] = Sight(*gather([sight(rows.candidate(row), workload) for row in first.tolist()], part))
-    first, part = rows.distinct(BRIDGE_AXES, seen.width, decoders.hidden)
-    sizes = zip(first.tolist(), seen.width[first].tolist(), decoders.hidden[first].tolist(), strict=True)
-    between: Bridge[Column] = Bridge(
-        *gather([bridge(rows.candidate(row), width, hidden) for row, width, hidden in sizes], part)
-    )
-    visual_tokens, dropped = seen.grids * between.tokens, seen.grids * between.dropped
-    prompt = visual_tokens * (1 - between.crosses) + workload.prompt_tokens
-    cross = CrossStack(decoders.hidden, rows.numbers("lm_depth") * between.crosses)
-    projector_params = between.params + cross.params
-    context = prompt + workload.new_tokens
-    return Costs(
-        encoder_params=seen.params,
-        projector_params=projector_params,
-        lm_body_params=decoders.params(),
-        embedding_params=decoders.embedding,
-        vision_flops=seen.flops,
-        projector_flops=batch * seen.grids * between.flops,
-        prefill_flops=batch
-        * (
-            decoders.prefill_flops(prompt, dropped)
-            + cross.entry_flops(visual_tokens)
-            + cross.flops(prompt, visual_tokens)
-        ),
-        decode_flops=batch
-        * (decoders.decode_flops(context, dropped) + cross.flops(np.ones_like(prompt), visual_tokens)),
-        grid_tokens=seen.grid_tokens,
-        visual_tokens=visual_tokens,
-        weight_bytes=(seen.params + projector_params + decoders.embedding) * DTYPE_BYTES + decoders.weight_bytes(),
-        kv_bytes=batch * (decoders.cache_bytes(context, dropped) + cross.cache_bytes(visual_tokens)),
-        activation_bytes=np.maximum(
-            seen.activation_bytes, batch * (prompt * decoders.prompt_width + decoders.vocab) * DTYPE_BYTES
-        ),
-    )
+    first: View[Column] = View(*rows.decided(FIRST_AXES, _first_view))
+    second: View[Column] = View(*rows.decided(SECOND_AXES, _second_view))
+    seen: Layout[Column] = Layout(*rows.decided(LAYOUT_AXES, layout))
+    decoders = Decoders(rows)
+    width = (first.width + second.width) * seen.scales
+    between = _bridges(rows, first.tokens, width, decoders.hidden)
+    return Costs(**assemble(first, second, seen, between, decoders, workload))
+
+
+def _first_view(candidate: Candidate) -> View[int]:
+    return view(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
+
+
+def _second_view(candidate: Candidate) -> View[int]:
+    return view(second_encoder(candidate), candidate.resolution)
+
+
+def _bridges(rows: Rows, grid: Column, width: Column, hidden: Column) -> Bridge[Column]:
+    """Connectors of one kind at a time, of all their sizes at once."""
+    attention = rows.decided(("encoder",), lambda candidate: attending(encoder(candidate.encoder)))
+    tokens = grid // rows.numbers("compression_factor")
+    found = np.zeros((len(Bridge._fields), len(rows)), dtype=np.int64)
+    _, kind = rows.distinct(KIND_AXES)
+    for some in np.split(np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1]):
+        one = rows.candidate(int(some[0]))
+        sizes = Sizes(grid[some], tokens[some], width[some], hidden[some])
+        seer = Attending(*(column[some] for column in attention))
+        found[:, some] = bridge(one.projector, one.compression, one.compression_factor, sizes, seer)
+    return Bridge(*found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from search_spaces import Candidate
 from search_spaces.sizes import Value
 
 Column = NDArray[np.int64]
-MOST_KEYS = 2**62
+MOST_KEYS = 2**22
 
 
 class Rows:
@@ -38,27 +38,28 @@ class Rows:
         places = zip(self.domains.items(), self._codes[row].tolist(), strict=True)
         return Candidate.model_construct(**{axis: values[place] for (axis, values), place in places})
 
-    def distinct(self, axes: Sequence[str], *others: Column) -> tuple[Column, Column]:
-        """(a first row of each distinct combination of these axes and other columns, the combination of each row)."""
+    def distinct(self, axes: Sequence[str]) -> tuple[Column, Column]:
+        """(a first row of each distinct combination of these axes, the combination of each row)."""
         key, keys = np.zeros(len(self), dtype=np.int64), 1
-        coded = [(self.codes(axis), len(self.domains[axis])) for axis in axes]
-        coded += [_coded(column) for column in others]
-        for codes, count in coded:
-            if count == 1:
-                continue
-            if keys * count > MOST_KEYS:
-                key, keys = _coded(key)
-            key, keys = key * count + codes, keys * count
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        return first, inverse
+        for axis in axes:
+            if keys * len(self.domains[axis]) > MOST_KEYS:
+                values, key = np.unique(key, return_inverse=True)
+                keys = len(values)
+            keys *= len(self.domains[axis])
+            key = key * len(self.domains[axis]) + self.codes(axis)
+        places = np.full(keys, -1, dtype=np.int64)
+        places[key[::-1]] = np.arange(len(key))[::-1]  # the first row of each combination is written last
+        found = np.flatnonzero(places >= 0)
+        first = places[found]
+        places[found] = np.arange(len(found))
+        return first, places[key]
 
-
-def _coded(column: Column) -> tuple[Column, int]:
-    """A column's places among its distinct values, and their number."""
-    values, places = np.unique(column, return_inverse=True)
-    return places, len(values)
+    def decided(self, axes: Sequence[str], record: Callable[[Candidate], Sequence[int]]) -> list[Column]:
+        """The numbers of a record that these axes decide, as columns."""
+        first, part = self.distinct(axes)
+        return gather([record(self.candidate(row)) for row in first.tolist()], part)
 
 
 def gather(records: Sequence[Sequence[int]], part: Column) -> list[Column]:
-    """The fields of plain records as columns, by the part of each row."""
+    """The fields of plain records as columns, by the record of each row."""
     return [column[part] for column in np.array(records, dtype=np.int64).T]

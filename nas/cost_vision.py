@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Generic, NamedTuple
+
+from nas.cost_language import Count
 from nas.records import DTYPE_BYTES
 from search_spaces import Candidate
 from search_spaces.catalogue import EncoderSpec, encoder
@@ -31,28 +34,44 @@ def token_width(candidate: Candidate, first: EncoderSpec, second: EncoderSpec | 
     return width * (candidate.tiles if candidate.tiling == "s2" else 1)
 
 
-def design_width(candidate: Candidate) -> int:
-    """The same, from the catalogue."""
-    return token_width(candidate, encoder(candidate.encoder), second_encoder(candidate))
-
-
 def second_encoder(candidate: Candidate) -> EncoderSpec | None:
     """The encoder that sees the same image, where there is one."""
     return None if candidate.second_encoder == "none" else encoder(candidate.second_encoder)
 
 
-def vision_params(candidate: Candidate) -> int:
-    """Parameters of the encoder, cut as the candidate cuts it, and of a second one."""
-    own = encoder_params(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
-    second = second_encoder(candidate)
-    return own + (0 if second is None else encoder_params(second, candidate.resolution))
+class View(NamedTuple, Generic[Count]):
+    """One encoder on one picture; all of it 0 where there is none."""
+
+    params: Count
+    flops: Count
+    tokens: Count
+    width: Count
+    activation_bytes: Count
 
 
-def view_flops(candidate: Candidate) -> int:
-    """FLOPs of all encoders for one view."""
-    own = vision_flops(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
-    second = second_encoder(candidate)
-    return own + (0 if second is None else vision_flops(second, candidate.resolution))
+def view(spec: EncoderSpec | None, resolution: int, depth: int = 0) -> View[int]:
+    """Decided by the encoder, the resolution and the block after which the encoder is cut (0: whole)."""
+    if spec is None:
+        return View(0, 0, 0, 0, 0)
+    return View(
+        params=encoder_params(spec, resolution, depth),
+        flops=vision_flops(spec, resolution, depth),
+        tokens=spec.tokens(resolution),
+        width=spec.width,
+        activation_bytes=vision_activation_bytes(spec, resolution),
+    )
+
+
+class Layout(NamedTuple, Generic[Count]):
+    """How one image is seen; decided by `tiling`, `tiles` and `fusion`."""
+
+    pictures: Count  # that each encoder sees
+    grids: Count  # that pass through compression and projector
+    scales: Count  # whose channels stand side by side
+
+
+def layout(candidate: Candidate) -> Layout[int]:
+    return Layout(views(candidate), sets(candidate), candidate.tiles if candidate.tiling == "s2" else 1)
 
 
 def encoder_params(spec: EncoderSpec, resolution: int, depth: int = 0) -> int:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hardware_profiles import HardwareProfile
 from nas.constraints import LATENCY_METRICS, Constraint, parse, resolve
-from nas.cost import cost
+from nas.cost_many import cost_of_candidates, cost_of_codes
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockTiming
 from nas.latency.compose import compose
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace
 
+Column = NDArray[np.float64]  # a figure of every surveyed candidate, NaN where it is not known
+CLOSED_FORMS = ("params", "flops", "decode_flops", "memory_gib", "visual_tokens")
 LABELS = {"params": "counted"} | dict.fromkeys(LATENCY_METRICS, "composed")
 CLOSED_FORM = "closed-form"
 
@@ -76,25 +81,23 @@ def profile(
     `constraints` default to the space's own. Raises: ConfigError.
     """
     known = timings or {}
-    rows = [_figures(candidate, workload, known) for candidate in space.survey]
+    figures = _columns(space, workload, known)
     baseline = _figures(space.baseline_candidate, workload, known)
     parsed = [
         _constraint(text, workload, known) for text in (space.constraints if constraints is None else constraints)
     ]
-    verdicts = [_verdicts(constraint, rows, baseline, device) for constraint in parsed]
-    combinations = 1
-    for values in space.axes.values():
-        combinations *= len(values)
+    verdicts = [_verdicts(constraint, figures, baseline, device) for constraint in parsed]
+    surveyed = len(space.survey_codes)
     decided = [kept for _, kept in verdicts if kept is not None]
-    all_met = sum(map(all, zip(*decided, strict=True))) if decided else len(rows)
+    all_met = int(np.logical_and.reduce(decided).sum()) if decided else surveyed
     return SpaceProfile(
         space=space.name,
         workload=workload.name,
         device=device,
         size=space.size,
-        surveyed=len(rows),
-        combinations=combinations,
-        figures=_spreads(rows),
+        surveyed=surveyed,
+        combinations=math.prod(map(len, space.axes.values())),
+        figures={name: _spread(name, column) for name, column in figures.items()},
         baseline=baseline,
         constraints=[reach for reach, _ in verdicts],
         feasible=all_met if len(decided) == len(verdicts) else None,
@@ -120,50 +123,56 @@ def _constraint(text: str, workload: Workload, timings: Mapping[str, BlockTiming
 
 
 def _figures(candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, float]:
-    """What is known of one candidate; latencies are left out until all of its blocks are measured."""
-    bill = cost(candidate, workload)
-    figures: dict[str, float] = {
-        "params": bill.params,
-        "flops": bill.flops,
-        "decode_flops": bill.decode_flops,
-        "memory_gib": bill.memory_gib,
-        "visual_tokens": bill.visual_tokens,
-    }
+    """What is known of one candidate."""
+    costs = cost_of_candidates([candidate], workload)
+    figures: dict[str, float] = {name: getattr(costs, name)[0].item() for name in CLOSED_FORMS}
+    return figures | _latencies(candidate, workload, timings)
+
+
+def _latencies(candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, float]:
+    """Composed ones, once all of a candidate's blocks are measured."""
+    try:
+        latency = compose(candidate, workload, timings)
+    except NotMeasuredError:
+        return {}
+    return {name: getattr(latency, name) for name in LATENCY_METRICS}
+
+
+def _columns(space: SearchSpace, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, Column]:
+    """Every figure that is known of some surveyed candidate."""
+    costs = cost_of_codes(space, space.survey_codes, workload)
+    figures: dict[str, Column] = {name: getattr(costs, name).astype(np.float64) for name in CLOSED_FORMS}
     if timings:
-        try:
-            latency = compose(candidate, workload, timings)
-        except NotMeasuredError:
-            return figures
-        figures |= {name: getattr(latency, name) for name in LATENCY_METRICS}
+        rows = [_latencies(candidate, workload, timings) for candidate in space.survey]
+        latencies = {name: np.array([row.get(name, np.nan) for row in rows]) for name in LATENCY_METRICS}
+        figures |= {name: column for name, column in latencies.items() if not np.isnan(column).all()}
     return figures
 
 
-def _spreads(rows: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    spreads = {}
-    for name in names:
-        values = [row[name] for row in rows if name in row]
-        label = LABELS.get(name, CLOSED_FORM)
-        spreads[name] = Spread(min(values), statistics.median(values), max(values), len(values), label)
-    return spreads
+def _spread(name: str, column: Column) -> Spread:
+    values = column[~np.isnan(column)]
+    label = LABELS.get(name, CLOSED_FORM)
+    return Spread(float(values.min()), float(np.median(values)), float(values.max()), len(values), label)
 
 
 def _verdicts(
-    constraint: Constraint, rows: Sequence[Mapping[str, float]], baseline: Mapping[str, float], device: str | None
-) -> tuple[Reach, list[bool] | None]:
+    constraint: Constraint, figures: Mapping[str, Column], baseline: Mapping[str, float], device: str | None
+) -> tuple[Reach, NDArray[np.bool_] | None]:
     """The reach of one constraint and, where it can be decided, its verdict on every candidate."""
     metric = constraint.metric
     if constraint.device not in (None, device):
         return Reach(constraint.text, None, None, f"speaks of {constraint.device}; name it with --device"), None
     if metric == "quality":
         return Reach(constraint.text, None, None, "quality is known after a search"), None
-    missing = sum(metric not in row for row in rows)
+    surveyed = len(figures["params"])
+    column = figures.get(metric, np.full(surveyed, np.nan))
+    missing = int(np.isnan(column).sum())
     if missing or constraint.of_file is not None or (constraint.of_baseline and metric not in baseline):
-        reason = _unknown(constraint, missing, len(rows)) if device else f"{metric} needs --device"
+        reason = _unknown(constraint, missing, surveyed) if device else f"{metric} needs --device"
         return Reach(constraint.text, None, None, reason), None
     reference = baseline.get(metric)
-    kept = [constraint.violation(row[metric], reference) <= 0 for row in rows]
-    return Reach(constraint.text, constraint.limit(reference), sum(kept)), kept
+    kept = np.array([constraint.violation(value, reference) <= 0 for value in column.tolist()])
+    return Reach(constraint.text, constraint.limit(reference), int(kept.sum())), kept
 
 
 def _unknown(constraint: Constraint, missing: int, candidates: int) -> str:

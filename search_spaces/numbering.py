@@ -54,7 +54,9 @@ class Numbering:
                 if read[-1] == index:
                     ways *= _spread(_verdicts(rule, self.domains), read, scope)
             ways = ways * _spread(after, after_scope, scope)
-            self._upto[index] = np.cumsum(ways, axis=-1)
+            upto = np.cumsum(ways, axis=-1)
+            fits = upto.dtype != object or int(upto.max()) < 2**62
+            self._upto[index] = upto.astype(np.int64) if fits else upto
             after, after_scope = self._upto[index][..., -1], self.live[index]
         self.size = int(after)
 
@@ -75,14 +77,19 @@ class Numbering:
     def _fill(self, found: Codes, rest: Table) -> None:
         """Each number's value of an axis is where the running count of ways passes what is left of the number."""
         for index, upto in enumerate(self._upto):
-            if upto.shape[-1] == 1:
+            count = upto.shape[-1]
+            if count == 1:
                 continue
-            ways = upto[tuple(found[:, one] for one in self.live[index])]
-            if ways.ndim == 1:
-                ways = np.broadcast_to(ways, (len(rest), len(ways)))
-            code = (ways <= rest[:, None]).sum(axis=1)
-            below = ways[np.arange(len(rest)), np.maximum(code - 1, 0)]
-            rest = rest - np.where(code > 0, below, 0)
+            flat, start = upto.reshape(-1), np.zeros(len(rest), dtype=np.int64)
+            for one, length in zip(self.live[index], upto.shape, strict=False):
+                start = start * length + found[:, one]
+            start *= count
+            code = np.zeros(len(rest), dtype=np.int64)
+            for bit in reversed(range((count - 1).bit_length())):  # binary search, all numbers at once
+                probe = code + (1 << bit)
+                passed = (probe < count) & (flat[start + np.minimum(probe, count) - 1] <= rest)
+                code = np.where(passed, probe, code)
+            rest = rest - np.where(code > 0, flat[start + np.maximum(code - 1, 0)], 0)
             found[:, index] = code
 
 

@@ -113,8 +113,9 @@ class SearchSpace(BaseModel):
         return self.draw_numbers(SURVEYED, random.Random(0))
 
     @cached_property
-    def _survey_codes(self) -> Codes:
-        return self.numbering.codes(self._survey_numbers)
+    def survey_codes(self) -> Codes:
+        """The places of the values of `survey` on the axes: (candidates, axes)."""
+        return self.numbering.codes(range(self.size) if self.enumerable else self._survey_numbers)
 
     @property
     def extent(self) -> str:
@@ -131,7 +132,7 @@ class SearchSpace(BaseModel):
             return self.decode(values)
         wanted = np.array([self._place(axis, values) for axis in self.domains])
         lengths = np.array([len(domain) if isinstance(domain[0], int) else 2 for domain in self.domains.values()])
-        apart = np.minimum(np.abs(self._survey_codes - wanted) / np.maximum(lengths - 1, 1), 1)
+        apart = np.minimum(np.abs(self.survey_codes - wanted) / np.maximum(lengths - 1, 1), 1)
         return self.survey[int(np.argmin(apart.sum(axis=1)))]
 
     def draw(self, count: int, generator: random.Random) -> tuple[Candidate, ...]:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.cost_connector import connector_bill
+from nas.cost_connector import Sizes, attending, connector_bill
 from nas.cost_vision import placeholders
 from nas.model.abstract import CAbstractor, DAbstractor, DeformableAttention
 from nas.model.compress import AdaptivePooling, FrameMerging, Matryoshka, TokenMerging, build_compressor
@@ -61,7 +61,7 @@ def test_a_connector_has_the_tokens_parameters_and_flops_that_are_counted(
         x = torch.empty(1, side * side, width)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         assert connector(x).shape == (1, side * side // factor, hidden)
-    bill = connector_bill(projector, method, factor, width, hidden, side * side)
+    bill = connector_bill(projector, method, factor, Sizes(side**2, side**2 // factor, width, hidden))
     assert bill.params == count(connector)
     assert bill.flops == counter.get_total_flops()
 
@@ -81,7 +81,7 @@ def test_every_compression_hands_on_fewer_tokens_and_costs_what_is_counted(metho
             whole(images)
         with FlopCounterMode(display=False) as counter:
             assert connector(vision(images)).shape == (1, 36 // factor, 8)
-    bill = connector_bill("linear", method, factor, spec.width, 8, 36, spec)
+    bill = connector_bill("linear", method, factor, Sizes(36, 36 // factor, spec.width, 8), attending(spec))
     assert counter.get_total_flops() - encoding.get_total_flops() == pytest.approx(bill.flops, rel=0.01)
 
 

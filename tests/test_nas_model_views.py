@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nas.workload
 from nas.cost import cost
-from nas.cost_vision import view_flops, views
+from nas.cost_vision import views
 from nas.export import export_hf, load_export
 from nas.model import Processor, build
 from nas.model.tiles import cut, tile_grid
@@ -212,5 +212,7 @@ def test_proxies_score_a_design_and_leave_it_as_found(changes: dict[str, Any]) -
 
 
 def test_a_view_costs_all_encoders() -> None:
-    one, two = design(), design(second_encoder="vit-micro", fusion="channel")
-    assert view_flops(two) == 2 * view_flops(one)
+    one, two = (cost(each, WORKLOAD) for each in (design(), design(second_encoder="vit-micro", fusion="channel")))
+    assert two.vision_flops == 2 * one.vision_flops
+    assert two.encoder_params == 2 * one.encoder_params
+    assert two.activation_bytes == one.activation_bytes  # one encoder after the other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.cost_connector import POOLS_ITSELF, connector_bill
+from nas.cost_connector import POOLS_ITSELF, attending, connector_bill, sized
 from nas.cost_language import uniform_stack
 from nas.cost_vision import vision_activation_bytes, vision_flops
 from nas.latency.blocks import BlockSpec
@@ -89,7 +89,8 @@ def _connector(block: BlockSpec) -> Work:
     spec, hidden = encoder(block.encoder), language_model(block.lm).hidden
     grid = spec.tokens(block.resolution)
     tokens = spec.tokens(block.resolution, block.compression_factor)
-    bill = connector_bill(block.projector, block.compression, block.compression_factor, spec.width, hidden, grid, spec)
+    sizes = sized(spec, block.resolution, block.compression_factor, hidden)
+    bill = connector_bill(block.projector, block.compression, block.compression_factor, sizes, attending(spec))
     rows = grid if block.projector in POOLS_ITSELF or block.compression == "fastv" else tokens
     arriving = spec.width * (block.compression_factor if block.compression == "pixel-shuffle" else 1)
     written = rows * (arriving + (1 if block.projector == "linear" else 4) * hidden)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from nas.cost_connector import CONTEXTUAL
+from nas.cost_connector import contextual
 
 NEIGHBOURS = 32  # of PruMerge
 
@@ -46,17 +46,17 @@ def visionzip(tokens: Tensor, scores: Tensor, keys: Tensor, left: int) -> Tensor
     Of what is not dominant, evenly spaced targets take the mean of the others that are nearest to them by cosine of the
     keys (mean over heads), `target + mean` as in the paper's code. Differs: the class token is not handed on.
     """
-    contextual = max(1, round(left * CONTEXTUAL)) if left > 1 else 0
-    kept, rest = _split(scores, left - contextual)
+    merged = contextual(left)
+    kept, rest = _split(scores, left - merged)
     dominant = _take(tokens, kept)
-    if not contextual:
+    if not merged:
         return dominant
-    places = [index * rest.shape[1] // contextual for index in range(contextual)]
+    places = [index * rest.shape[1] // merged for index in range(merged)]
     others = sorted(set(range(rest.shape[1])) - set(places))
     metric = F.normalize(_take(keys.mean(1), rest), dim=-1)
     values = _take(tokens, rest)
     nearest = (metric[:, others] @ metric[:, places].transpose(1, 2)).argmax(-1)  # (B, rest)
-    assigned = (nearest.unsqueeze(-1) == torch.arange(contextual, device=tokens.device)).to(tokens.dtype)
+    assigned = (nearest.unsqueeze(-1) == torch.arange(merged, device=tokens.device)).to(tokens.dtype)
     mean = assigned.transpose(1, 2) @ values[:, others] / assigned.sum(1).clamp(min=1).unsqueeze(-1)
     return torch.cat([dominant, values[:, places] + mean], 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from nas import constraints
 from nas.config import SearchConfig
 from nas.constraints import Constraint
 from nas.cost import cost
+from nas.cost_many import cost_of_candidates
 from nas.errors import NothingFeasibleError, NotMeasuredError
 from nas.latency.backends import check
 from nas.latency.blocks import BlockSpec, BlockTiming, has_blocks, needed
@@ -241,16 +242,25 @@ def _for_devices(objective: str, devices: list[str]) -> list[str]:
 
 def fits_memory(problem: Problem, candidate: Candidate) -> bool:
     """Closed form only: the memory of every device, and the constraints on memory and params."""
-    found = problem.closed_form(candidate)
+    costs = cost(candidate, problem.workload)
+    return _fits(problem, costs.memory_gib, costs.params)
+
+
+def fitting(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that `fits_memory`, costed all at once."""
+    costs = cost_of_candidates(candidates, problem.workload)
+    sizes = zip(costs.memory_gib.tolist(), costs.params.tolist(), strict=True)
+    return [one for one, size in zip(candidates, sizes, strict=True) if _fits(problem, *size)]
+
+
+def _fits(problem: Problem, memory_gib: float, params: int) -> bool:
     for profile in problem.profiles.values():
         usable = profile.memory.usable_gib.value
-        if usable is not None and found["memory_gib"] > usable:
+        if usable is not None and memory_gib > usable:
             return False
-    reference = problem.closed_form(problem.baseline)
-    simple = [
-        c for c in problem.constraints if c.metric in ("memory_gib", "params") and c.of_file is None and not c.soft
-    ]
-    return all(c.violation(found[c.metric], reference[c.metric]) <= 0 for c in simple)
+    found, baseline = {"memory_gib": memory_gib, "params": float(params)}, cost(problem.baseline, problem.workload)
+    simple = [c for c in problem.constraints if c.metric in found and c.of_file is None and not c.soft]
+    return all(c.violation(found[c.metric], float(getattr(baseline, c.metric))) <= 0 for c in simple)
 
 
 def feasible(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:

@@ -13,7 +13,7 @@ from nas.latency.device import Device
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
 from nas.search.exact import in_words, weigh
-from nas.search.problem import Problem, define, fits_memory, is_measurable
+from nas.search.problem import Problem, define, fitting, is_measurable
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -37,8 +37,8 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     if config.anchors:
         use_anchors(problem, trainings)
     evaluated = {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status != "failed"}
-    fitting = {one.key: one for one in problem.space.survey if fits_memory(problem, one)}
-    known = [one for one in (evaluated | fitting).values() if problem.is_measured(one)]
+    fit = {one.key: one for one in fitting(problem, problem.space.survey)}
+    known = [one for one in (evaluated | fit).values() if problem.is_measured(one)]
     try:
         problem.resolve_constraints()
         weighed = weigh(problem, known)
@@ -66,7 +66,7 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "study": folder.study, "devices": problem.devices, "constraints": list(constraints),
-        "exact": problem.space.enumerable and len(fitting) <= len(known), "weighed": len(known),
+        "exact": problem.space.enumerable and len(fit) <= len(known), "weighed": len(known),
         "feasible": len(weighed.candidates),
         "front": entries,
     }  # fmt: skip

@@ -32,7 +32,7 @@ from nas.search.expectation import expected_seconds, in_words
 from nas.search.finalists import prove
 from nas.search.interrupts import Interrupts
 from nas.search.latencies import Latencies
-from nas.search.problem import Problem, define, feasible, fits_memory, landmarks
+from nas.search.problem import Problem, define, feasible, fits_memory, fitting, landmarks
 from nas.search.proposer import Proposer, Sampled
 from nas.search.warm import WarmStart, warm_start
 from nas.store import Store
@@ -131,18 +131,18 @@ def _open(
             f"{folder.path} was measured on {', '.join(folder.devices)}, but this is {', '.join(problem.profiles)}; "
             f"go on with it there, or start a new search here"
         )
-    fitting = [candidate for candidate in problem.space.survey if fits_memory(problem, candidate)]
-    latencies = Latencies(problem, store, problem.blocks(fitting), listener.say, listener.progress, pause=pause)
+    fit = fitting(problem, problem.space.survey)
+    latencies = Latencies(problem, store, problem.blocks(fit), listener.say, listener.progress, pause=pause)
     latencies.measure()
     problem.resolve_constraints()
-    known = [candidate for candidate in fitting if problem.is_measured(candidate)]
+    known = [candidate for candidate in fit if problem.is_measured(candidate)]
     allowed = feasible(problem, known)
     archive = Archive(problem, config.storage or folder.default_storage, folder.study)
-    out = len(problem.space.survey) - len(allowed) - (len(fitting) - len(known))
+    out = len(problem.space.survey) - len(allowed) - (len(fit) - len(known))
     listener.say(
         f"gate         {out} of {len(problem.space.survey)} candidates cannot meet the constraints; {len(allowed)} can"
     )
-    _note_unmeasured(store, folder, listener, len(fitting) - len(known))
+    _note_unmeasured(store, folder, listener, len(fit) - len(known))
     trained = "anchors and finalists" if config.anchors else "finalists"
     trials_s, finalists_s = expected_seconds(problem, allowed, canary_at(os.cpu_count() or 1))
     listener.say(
@@ -163,10 +163,10 @@ def _retry_unmeasured(session: Session) -> None:
     if not session.latencies.unmeasured or not session.latencies.retry():
         return
     problem = session.problem
-    fitting = [candidate for candidate in problem.space.survey if fits_memory(problem, candidate)]
-    known = [candidate for candidate in fitting if problem.is_measured(candidate)]
+    fit = fitting(problem, problem.space.survey)
+    known = [candidate for candidate in fit if problem.is_measured(candidate)]
     session.allowed |= {candidate.key: candidate for candidate in feasible(problem, known)}
-    _note_unmeasured(session.store, session.folder, session.listener, len(fitting) - len(known))
+    _note_unmeasured(session.store, session.folder, session.listener, len(fit) - len(known))
 
 
 def _anchor(session: Session) -> None:
