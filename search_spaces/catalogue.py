@@ -61,7 +61,7 @@ class EncoderSpec(_Record):
     activation_bytes_per_pixel: float | None = Field(default=None, description="cnn: peak activation bytes, fp32")
     mean: Triple
     std: Triple
-    weights: str | None = Field(default=None, description="key of nas.model.pretrained, None = random")
+    weights: str | None = Field(default=None, description="key of nas.model.pretrained, or a folder; None = random")
     package: str | None = Field(default=None, description="pip package that carries the weights")
     hub: str | None = Field(default=None, description="repository of weights, asked only when asked for")
     source: str
@@ -195,7 +195,7 @@ def compressors() -> dict[str, OperatorSpec]:
 
 
 def encoder(name: str) -> EncoderSpec:
-    """An entry of the catalogue, or, by `timm:NAME` or `hf:FOLDER`, any encoder of those libraries.
+    """An entry of the catalogue, or, by `timm:NAME`, `hf:FOLDER` or `hf:MODEL_TYPE`, any of those libraries.
 
     Raises: SpaceError with the near miss.
     """

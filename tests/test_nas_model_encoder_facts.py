@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPVisionConfig, ConvNextConfig, Dinov2Config, PreTrainedConfig, SiglipVisionConfig
+from transformers import (
+    AutoModel,
+    CLIPConfig,
+    CLIPVisionConfig,
+    ConvNextConfig,
+    Dinov2Config,
+    PreTrainedConfig,
+    SiglipConfig,
+    SiglipVisionConfig,
+)
 
 import search_spaces
 from nas.cost_vision import encoder_params, vision_flops
-from nas.model.load import fill_encoder
+from nas.errors import ConfigError
+from nas.model import build
+from nas.model.load import fill_encoder, read_encoder
 from nas.model.vision import VisionEncoder
-from search_spaces import SpaceError, catalogue
+from search_spaces import Candidate, SpaceError, catalogue
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32}
 CONFIGS = {
@@ -88,6 +100,71 @@ def test_weights_of_another_resolution_keep_the_positions_of_prefix_tokens_and_r
     grids = [table[kept:].T.reshape(1, spec.width, side, side) for table, side in ((given, 3), (found, 6))]
     expected = F.interpolate(grids[0], size=(6, 6), mode="bicubic", antialias=True)
     torch.testing.assert_close(grids[1], expected, atol=1e-5, rtol=1e-4)
+
+
+WHOLE = {"siglip": SiglipConfig, "clip": CLIPConfig}
+
+
+@pytest.mark.parametrize("kind", ["siglip", "clip", "dinov2"])
+def test_a_folder_with_weights_fills_the_encoder_with_transformers_own(kind: str, tmp_path: Path) -> None:
+    """A CLIP holds its encoder; a DINOv2 is one. At the folder's own size, tokens are those of transformers."""
+    torch.manual_seed(3)
+    config: Any = CONFIGS[kind]
+    if kind in WHOLE:
+        text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        config = WHOLE[kind](vision_config=config.to_dict(), text_config=text)
+    theirs = AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
+    theirs.save_pretrained(tmp_path)
+    stride = CONFIGS[kind].patch_size
+    design = Candidate(
+        encoder=f"hf:{tmp_path}", resolution=stride * (32 // stride), projector="linear", compression="none",
+        compression_factor=1, lm="llama-micro", lm_depth=1,
+    )  # fmt: skip
+    model = build(design)
+    report, pixels = model.reports["encoder"], torch.randn(1, 3, design.resolution, design.resolution)
+    assert not report.random and not report.resampled
+    encoder = getattr(theirs, "vision_model", theirs)
+    with torch.inference_mode():
+        expected = encoder(pixel_values=pixels).last_hidden_state
+        found = model.vision(pixels)
+    torch.testing.assert_close(found, expected[:, expected.shape[1] - found.shape[1] :], atol=1e-6, rtol=1e-5)
+    doubled = build(design.model_copy(update={"resolution": 2 * design.resolution}))
+    assert len(doubled.reports["encoder"].resampled) == 1 and not doubled.reports["encoder"].random
+
+
+def test_a_folder_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    AutoModel.from_config(CONFIGS["clip"]).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    spec = catalogue.encoder("hf:siglip_vision_model")
+    with pytest.raises(ConfigError, match=r"weights must be of a siglip_vision_model, but .* holds clip_vision_model"):
+        read_encoder(str(tmp_path), spec, hub=False)
+
+
+def test_a_transformers_encoder_is_named_by_its_model_type() -> None:
+    spec = catalogue.encoder("hf:siglip_vision_model")
+    assert (spec.width, spec.layers, spec.stride) == (768, 12, 16)
+    agrees(spec, 64, depth=2)
+    with pytest.raises(SpaceError, match="did you mean 'dinov2'"):
+        catalogue.encoder("hf:dinov22")
+
+
+@pytest.mark.parametrize(
+    "name", ["siglip", "clip", "dinov2", "vit-micro", "conv-micro", "eva02-vitt14", "siglip2-naflex-vitb16"]
+)
+def test_an_input_need_not_be_square(name: str, tmp_path: Path) -> None:
+    if name in CONFIGS:
+        CONFIGS[name].save_pretrained(tmp_path)
+    spec = catalogue.encoder(f"hf:{tmp_path}" if name in CONFIGS else name)
+    with torch.device("meta"):
+        vision = VisionEncoder(spec, (2 * spec.stride, 4 * spec.stride), 1 if spec.family == "vit" else 0).eval()
+        assert vision.grid == (2, 4)
+        assert vision(torch.zeros(1, 3, *vision.size)).shape == (1, 8, spec.width)
+
+
+def test_positions_of_a_square_are_resampled_to_what_is_not() -> None:
+    spec = catalogue.encoder("timm:vit_small_patch14_reg4_dinov2")
+    square, wide = VisionEncoder(spec, 56, 1), VisionEncoder(spec, (28, 84), 1)
+    report = fill_encoder(wide, square.backbone.state_dict(), spec.prefix_tokens, "here")
+    assert report.resampled == ["pos_embed"] and not report.random
 
 
 def test_weights_of_training_fill_the_merged_form() -> None:

@@ -66,7 +66,7 @@ def build(
     # Drawing random weights that are overwritten at once is most of the time; only the projector keeps its own.
     overwritten = (
         load
-        and bool(encoder.weights and language.weights and (second is None or second.weights))
+        and all(part is None or _is_packaged(part.weights) for part in (encoder, language, second))
         and sources == Sources()
         and not _is_resized(candidate)
     )
@@ -90,6 +90,11 @@ def build(
         quantise(model.language_model, candidate.lm_weights)
     model.train(False)
     return model
+
+
+def _is_packaged(weights: str | None) -> bool:
+    """Whether the catalogue's own, which fill every tensor; a folder may lack some."""
+    return weights is not None and weights in pretrained.CONVERTERS
 
 
 def _is_resized(candidate: Candidate) -> bool:
@@ -117,13 +122,13 @@ def _draw_language_model(decoder: PreTrainedModel) -> None:
 
 def load_encoder(vision: VisionEncoder, spec: EncoderSpec, sources: Sources = Sources()) -> LoadReport:
     """Real weights into an encoder of any resolution; position embeddings are resampled to its grid."""
-    if sources.encoder is not None:
-        state = read_encoder(sources.encoder, hub=sources.hub)
-        return fill_encoder(vision, state, spec.prefix_tokens, sources.encoder)
+    source = sources.encoder or spec.weights
+    assert source is not None
+    if sources.encoder is not None or spec.transformers:
+        return fill_encoder(vision, read_encoder(source, spec, hub=sources.hub), spec.prefix_tokens, source)
     from safetensors.torch import load_file
 
-    assert spec.weights is not None
-    return fill_encoder(vision, load_file(pretrained.weights(spec.weights)), spec.prefix_tokens, spec.weights)
+    return fill_encoder(vision, load_file(pretrained.weights(source)), spec.prefix_tokens, source)
 
 
 def _load_language_model(model: MultimodalLM, published: LanguageModelSpec, sources: Sources) -> LoadReport:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,9 +25,9 @@ TOLERANCE = 0.01
 
 @cache
 def outside_encoder(name: str) -> EncoderSpec:
-    """The entry of `timm:NAME` or `hf:FOLDER`. Raises: SpaceError with the near miss."""
+    """The entry of `timm:NAME`, `hf:FOLDER` or `hf:MODEL_TYPE`. Raises: SpaceError with the near miss."""
     source, _, rest = name.partition(":")
-    return _of_timm(name, rest) if source == "timm" else _of_folder(name, Path(rest))
+    return _of_timm(name, rest) if source == "timm" else _of_transformers(name, rest)
 
 
 def _of_timm(name: str, architecture: str) -> EncoderSpec:
@@ -42,20 +43,34 @@ def _of_timm(name: str, architecture: str) -> EncoderSpec:
     )  # fmt: skip
 
 
-def _of_folder(name: str, folder: Path) -> EncoderSpec:
-    """A local folder with the config.json of a vision model, or of a multimodal one with a `vision_config`."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpaceError(f"encoder {name!r} needs {folder}/config.json of a transformers model: {error}") from error
-    config = config.get("vision_config", config)
-    settings = folder / "preprocessor_config.json"
-    pixels = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+def _of_transformers(name: str, rest: str) -> EncoderSpec:
+    """A local folder with the config.json of a vision model, or of a larger one with a `vision_config`; or the exact
+    model_type of one, at the sizes of its configuration class.
+    """
+    from transformers import CONFIG_MAPPING
+
+    folder = Path(rest)
+    if not folder.is_dir() and "/" not in rest and rest not in CONFIG_MAPPING:
+        raise unknown("transformers model_type", rest, list(CONFIG_MAPPING))
+    if rest in CONFIG_MAPPING:
+        config: dict[str, Any] = CONFIG_MAPPING[rest]().to_dict()
+        given: dict[str, Any] = {"source": f"transformers {transformers.__version__} {rest}, sizes of its config class"}
+    else:
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SpaceError(f"encoder {name!r} needs {folder}/config.json of a transformers model: {error}") from error
+        settings = folder / "preprocessor_config.json"
+        pixels = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        given = {"mean": pixels.get("image_mean"), "std": pixels.get("image_std")}
+        given["weights"] = str(folder) if list(folder.glob("*.safetensors")) else None
+        given["source"] = f"transformers config in {folder}"
+    config = config.get("vision_config") or config
     kept = {key: value for key, value in config.items() if key not in {"architectures", "transformers_version"}}
-    return describe(
-        name, {"transformers": kept}, mean=pixels.get("image_mean", [0.5] * 3), std=pixels.get("image_std", [0.5] * 3),
-        source=f"transformers config in {folder}; described on the meta device",
-    )  # fmt: skip
+    half = [0.5] * 3
+    given |= {"mean": given.get("mean") or half, "std": given.get("std") or half}
+    given["source"] += "; described on the meta device"
+    return describe(name, {"transformers": kept}, **given)
 
 
 def describe(name: str, where: dict[str, Any], **given: Any) -> EncoderSpec:

@@ -58,11 +58,17 @@ def read_language_model(source: str, *, hub: bool) -> dict[str, Tensor]:
     return state
 
 
-def read_encoder(source: str, *, hub: bool) -> dict[str, Tensor]:
-    """The state of a vision encoder's model.safetensors, by the names in the file. Raises: ConfigError."""
+def read_encoder(source: str, spec: EncoderSpec, *, hub: bool) -> dict[str, Tensor]:
+    """The state of a vision encoder by the names of its library; safetensors only. Raises: ConfigError.
+
+    One of timm: `model.safetensors` as it is. One of transformers: as transformers reads the folder, whose model may be
+    the encoder itself, or a larger one (CLIP, Llava) that holds it.
+    """
+    _allowed(source, hub)
+    if spec.transformers:
+        return _encoder_within(source, str(spec.transformers["model_type"]), hub)
     from safetensors.torch import load_file
 
-    _allowed(source, hub)
     file = Path(source) / "model.safetensors"
     if not Path(source).is_dir():
         from huggingface_hub import hf_hub_download
@@ -71,6 +77,24 @@ def read_encoder(source: str, *, hub: bool) -> dict[str, Tensor]:
     if not file.is_file():
         raise ConfigError(f"weights must be in safetensors, but {source} holds no model.safetensors")
     return load_file(file)
+
+
+def _encoder_within(source: str, model_type: str, hub: bool) -> dict[str, Tensor]:
+    from transformers import AutoModel, PreTrainedModel
+
+    try:
+        whole = AutoModel.from_pretrained(
+            source, local_files_only=not hub, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load an encoder from {source}: {' '.join(str(error).split())[:300]}") from None
+    parts = [part for part in whole.modules() if isinstance(part, PreTrainedModel)]
+    for part in parts:
+        if part.config.model_type == model_type:
+            state: dict[str, Tensor] = part.state_dict()
+            return state
+    kinds = sorted({part.config.model_type for part in parts})
+    raise ConfigError(f"encoder weights must be of a {model_type}, but {source} holds {', '.join(kinds)}")
 
 
 def _allowed(source: str, hub: bool) -> None:
@@ -141,10 +165,10 @@ def fill_encoder(vision: VisionEncoder, state: dict[str, Tensor], prefix_tokens:
     own = vision.backbone.state_dict()
     report, state = LoadReport(source), dict(state)
     if vision.spec.timm_args.get("inference_mode") and not set(own) <= set(state):
-        state = _merged(vision.spec, vision.resolution, state)
+        state = _merged(vision.spec, vision.size, state)
     for name in own:
         if name.endswith(POSITIONS) and name in state and own[name].shape != state[name].shape:
-            state[name] = _resampled(state[name], own[name].shape, prefix_tokens)
+            state[name] = _resampled(state[name], own[name].shape, prefix_tokens, vision.grid)
             report.resampled.append(name)
     with torch.no_grad():
         for name, target in own.items():
@@ -155,25 +179,24 @@ def fill_encoder(vision: VisionEncoder, state: dict[str, Tensor], prefix_tokens:
     return report
 
 
-def _resampled(positions: Tensor, shape: torch.Size, prefix_tokens: int) -> Tensor:
-    """(1, T, D) or (T, D) to another square grid; those of class and register tokens, where they have any, stay."""
+def _resampled(positions: Tensor, shape: torch.Size, prefix_tokens: int, grid: tuple[int, int]) -> Tensor:
+    """(1, T, D) or (T, D) of a square grid to another grid; those of class and register tokens, if any, stay."""
     from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 
     def prefix(tokens: int) -> int:
         return min(prefix_tokens, tokens - math.isqrt(tokens) ** 2)
 
-    side = math.isqrt(shape[-2])
     table = positions.reshape(1, -1, shape[-1])
-    resampled: Tensor = resample_abs_pos_embed(table, new_size=[side, side], num_prefix_tokens=prefix(table.shape[1]))
+    resampled: Tensor = resample_abs_pos_embed(table, new_size=list(grid), num_prefix_tokens=prefix(table.shape[1]))
     return resampled.reshape(shape)
 
 
-def _merged(spec: EncoderSpec, resolution: int, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _merged(spec: EncoderSpec, size: tuple[int, int], state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state of an encoder whose parallel branches are one convolution each (Vasu et al. 2023, FastViT)."""
     from timm.utils.model import reparameterize_model
 
     arguments = {name: value for name, value in spec.timm_args.items() if name != "inference_mode"}
-    trained = VisionEncoder(spec.model_copy(update={"timm_args": arguments}), resolution).eval().backbone
+    trained = VisionEncoder(spec.model_copy(update={"timm_args": arguments}), size).eval().backbone
     trained.load_state_dict(state, strict=False)
     merged: dict[str, Tensor] = reparameterize_model(trained).state_dict()
     return merged

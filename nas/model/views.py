@@ -62,7 +62,7 @@ class MultiView(nn.Module):
         own: Tensor = self.first(views)
         if self.second is None:
             return own.unsqueeze(1)
-        side = self.first.spec.grid_side(self.first.resolution)
+        side = self.first.grid[0]
         grid = to_grid(self.second(self._renormalised(views)))
         other = to_tokens(F.adaptive_avg_pool2d(grid, (side, side)))
         if self.fusion == "channel":

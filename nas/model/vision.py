@@ -1,7 +1,8 @@
-"""Vision encoders: any backbone of timm or transformers behind one token interface, (B, 3, R, R) -> (B, N, D)."""
+"""Vision encoders: any backbone of timm or transformers behind one token interface, (B, 3, H, W) -> (B, N, D)."""
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +12,10 @@ from search_spaces.catalogue import EncoderSpec
 
 
 class VisionEncoder(nn.Module):
-    """Tokens of a square image on a grid of side R / stride, in raster order; prefix tokens are dropped.
+    """Tokens of an image on a `grid` of one token a stride, in raster order; prefix tokens are dropped.
+
+    Candidates see squares; (H, W) may differ here. A transformers ViT then keeps the position table of its config and
+    interpolates it at every call.
 
     A convolutional encoder is cut after the feature map that is read, a ViT after block `depth` (0: none is cut), whose
     output goes through the encoder's own last norm; pooling heads of timm's ViTs are left out. `pruning` by name and
@@ -19,12 +23,19 @@ class VisionEncoder(nn.Module):
     """
 
     def __init__(
-        self, spec: EncoderSpec, resolution: int, depth: int = 0, pruning: str = "none", factor: int = 1
+        self,
+        spec: EncoderSpec,
+        resolution: int | tuple[int, int],
+        depth: int = 0,
+        pruning: str = "none",
+        factor: int = 1,
     ) -> None:
+        """`resolution`: pixels of each side of a square, or (H, W)."""
         super().__init__()
         self.pruner, self.factor = PRUNERS.get(pruning), factor
-        self.spec, self.resolution = spec, resolution
-        backbone = _timm_backbone(spec, resolution) if spec.timm else _transformers_backbone(spec, resolution, depth)
+        self.spec = spec
+        self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
+        backbone = _timm_backbone(spec, self.size) if spec.timm else _transformers_backbone(spec, self.size, depth)
         if spec.timm and depth:
             backbone.blocks = backbone.blocks[:depth]
         self.backbone: Any = backbone
@@ -33,6 +44,11 @@ class VisionEncoder(nn.Module):
     def encoders(self) -> list[VisionEncoder]:
         """Itself: the one encoder of a design without a second."""
         return [self]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.size[0] // self.spec.stride, self.size[1] // self.spec.stride
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -65,7 +81,8 @@ class VisionEncoder(nn.Module):
         """(B, prefix + N, D), or (B, D, g, g)."""
         index = self.spec.feature_index
         if self.spec.transformers:
-            return self.backbone(pixel_values=pixel_values).last_hidden_state  # type: ignore[no-any-return]
+            stretched = {} if self.size[0] == self.size[1] else _stretching(self.backbone)
+            return self.backbone(pixel_values=pixel_values, **stretched).last_hidden_state  # type: ignore[no-any-return]
         if index is None:
             return self.backbone.forward_features(pixel_values)  # type: ignore[no-any-return]
         return self.backbone.forward_intermediates(  # type: ignore[no-any-return]
@@ -78,12 +95,18 @@ def longest_list(module: nn.Module) -> nn.ModuleList:
     return max((part for part in module.modules() if isinstance(part, nn.ModuleList)), key=len)
 
 
-def _timm_backbone(spec: EncoderSpec, resolution: int) -> Any:
+def _stretching(backbone: nn.Module) -> dict[str, bool]:
+    """The argument by which transformers' ViTs interpolate their positions, where they do not always."""
+    embeds = next((part for part in backbone.modules() if type(part).__name__.endswith("Embeddings")), backbone)
+    return {name: True for name in signature(embeds.forward).parameters if name == "interpolate_pos_encoding"}
+
+
+def _timm_backbone(spec: EncoderSpec, size: tuple[int, int]) -> Any:
     import timm
 
     arguments: dict[str, Any] = dict(spec.timm_args)
     if spec.family == "vit":
-        arguments |= {"img_size": resolution, "global_pool": ""}
+        arguments |= {"img_size": size, "global_pool": ""}
         if spec.timm.startswith("naflex"):
             del arguments["img_size"]
     backbone: Any = timm.create_model(spec.timm, num_classes=0, **arguments)
@@ -92,15 +115,14 @@ def _timm_backbone(spec: EncoderSpec, resolution: int) -> Any:
     return backbone
 
 
-def _transformers_backbone(spec: EncoderSpec, resolution: int, depth: int) -> Any:
+def _transformers_backbone(spec: EncoderSpec, size: tuple[int, int], depth: int) -> Any:
     from transformers import AutoConfig, AutoModel
 
     fields = {name: value for name, value in spec.transformers.items() if name != "model_type"}
     config: Any = AutoConfig.for_model(spec.transformers["model_type"], **fields)
-    if hasattr(config, "image_size"):
-        config.image_size = (
-            type(config.image_size)([resolution] * 2) if isinstance(config.image_size, list | tuple) else resolution
-        )
+    if hasattr(config, "image_size") and size[0] == size[1]:
+        pair = isinstance(config.image_size, list | tuple)
+        config.image_size = type(config.image_size)(size) if pair else size[0]
     if hasattr(config, "vision_use_head"):
         config.vision_use_head = False  # SigLIP's pooling head
     if depth:
