@@ -28,6 +28,9 @@ def report(
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
     form: Annotated[Form | None, typer.Option("--format", help="md, html or csv.")] = None,
     failures: Annotated[bool, typer.Option("--failures", help="What failed: reasons and traces.")] = False,
+    compare: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Why another run differs: settings, versions, machine, trials.")
+    ] = None,
     constraint: Annotated[
         list[str] | None,
         typer.Option(help='Solve again under these instead, evaluating nothing: "latency_ms <= 50% of baseline".'),
@@ -40,6 +43,11 @@ def report(
 
     if json_ + (form is not None) + failures > 1:
         raise ConfigError("give one of --json, --format and --failures, not several")
+    if compare is not None:
+        if form is not None or failures or constraint:
+            raise ConfigError("--compare goes with --json or alone")
+        _compare(run_folder.find(run), run_folder.find(compare), json_)
+        return
     if constraint:
         if form is not None or failures:
             raise ConfigError("--constraint goes with --json or alone")
@@ -69,6 +77,26 @@ def _failures(found: dict[str, Any]) -> str:
         for each in found["proxy_failures"]
     ]
     return "".join(f"{line}\n{indent((trace or '').rstrip(), '    ')}\n" for line, trace in told)
+
+
+def _compare(here: RunFolder, there: RunFolder, json_: bool) -> None:
+    """A line a difference: its name, the value here, the value there."""
+    import json
+
+    from nas.compare import compare
+
+    found = compare(here, there)
+    if json_:
+        print(json.dumps(found, indent=2))
+        return
+    for subject in ("settings", "environment"):
+        if not found[subject]:
+            print(f"{subject:12} the same")
+        for name, values in found[subject].items():
+            print(f"{subject:12} {name}: {' -> '.join(json.dumps(value) for value in values)}")
+    print(f"{'trials':12} the first {found['same_trials']} of {' and '.join(map(str, found['trials']))} are the same")
+    for value in found["first_difference"] or ():
+        print(f"{'then':12} {json.dumps(value)}")
 
 
 def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None:

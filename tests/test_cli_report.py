@@ -49,6 +49,26 @@ def test_failures_are_listed_with_their_reasons_and_traces(run: Path) -> None:
     assert "proxy synflow gave no value 4 times  no <gradient>" in shown
 
 
+def test_a_comparison_names_what_differs_and_the_trial_where_two_runs_part(run: Path, tmp_path: Path) -> None:
+    chosen = designs(5)
+    other = stored_run(tmp_path, [evaluation(one, DEVICE, 9.0) for one in (chosen[0], chosen[2])])
+    stored = json.loads((other.path / "env.json").read_text(encoding="utf-8"))
+    stored["packages"]["torch"] = "0.1"
+    other.write("env.json", json.dumps(stored))
+    found = json.loads(said("report", str(run), "--compare", str(other.path), "--json"))
+    assert found["environment"] == {"packages.torch": [stored["installed"]["torch"], "0.1"]}
+    assert (found["settings"], found["trials"], found["same_trials"]) == ({}, [5, 2], 1)
+    assert [one["key"] for one in found["first_difference"]] == [chosen[1].key, chosen[2].key]
+    shown = said("report", str(run), "--compare", str(other.path))
+    assert '-> "0.1"' in shown and "the first 1 of 5 and 2 are the same" in shown
+
+
+def test_a_run_is_like_itself(run: Path) -> None:
+    shown = said("report", str(run), "--compare", str(run)).splitlines()
+    assert [line.split(maxsplit=1)[1] for line in shown[:2]] == ["the same", "the same"]
+    assert shown[2].endswith("the first 5 of 5 and 5 are the same") and len(shown) == 3
+
+
 def test_two_forms_at_once_are_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="not several"):
         said("report", str(run), "--json", "--format", "md")
