@@ -81,7 +81,7 @@ def connected(address: str | None, runtime_env: Mapping[str, Any] | None = None)
 
     if not ray.is_initialized():
         try:
-            _reach(address)
+            reach(address)
             ray.init(address=address or "auto", log_to_driver=False, runtime_env=runtime_env)
         except (OSError, RuntimeError, ValueError) as error:
             raise RunnerError(
@@ -91,7 +91,7 @@ def connected(address: str | None, runtime_env: Mapping[str, Any] | None = None)
     return ray
 
 
-def _reach(address: str | None) -> None:
+def reach(address: str | None) -> None:
     """Raises: OSError at once, where Ray itself would try for over ten minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "://" not in host:

@@ -9,10 +9,11 @@ from typing import Any
 
 from nas.errors import RunnerError
 from nas.execution import Evaluate
-from nas.ray_session import connected, own_code, started
+from nas.ray_session import connected, own_code, reach, started
 from nas.search.evaluate import Outcome, Task
 
 MOST_FAILED_STARTS = 5
+HEAD_PATIENCE_S = 15  # Ray itself waits for a head that is gone without end
 
 
 class RayExecutor:
@@ -27,6 +28,8 @@ class RayExecutor:
     ) -> None:
         self.evaluate, self.timeout_s, self.patience_s = evaluate, timeout_s, patience_s
         self.ray = connected(cluster, own_code()) if cluster else started(workers)
+        self.head = self.ray.get_runtime_context().gcs_address
+        self.unreached_since: float | None = None
         self.actor_type = self.ray.remote(num_cpus=1, max_restarts=0)(_Worker)
         self.starting: dict[Any, Any] = {}  # by what tells that the actor is ready
         self.idle: list[Any] = []
@@ -68,6 +71,7 @@ class RayExecutor:
         """The first thing that happens: an actor is ready, or a task has an outcome."""
         done, _ = self._asked(self.ray.wait, [*self.running, *self.starting], num_returns=1, timeout=timeout_s)
         if not done:
+            self._look_for_head()
             return None
         if done[0] in self.running:
             return self._finish(done[0])
@@ -127,6 +131,20 @@ class RayExecutor:
             return act(*arguments, **named)
         except (self.ray.exceptions.RaySystemError, self.ray.exceptions.RpcError) as error:
             raise RunnerError(f"the Ray cluster is gone ({_last_line(error)}); what is finished is kept") from error
+
+    def _look_for_head(self) -> None:
+        """Raises: RunnerError where the cluster's head has not been reached for `HEAD_PATIENCE_S`."""
+        try:
+            reach(self.head)
+            self.unreached_since = None
+        except OSError as error:
+            now = time.monotonic()
+            self.unreached_since = self.unreached_since or now
+            if now - self.unreached_since >= HEAD_PATIENCE_S:
+                raise RunnerError(
+                    f"the Ray cluster is gone: its head {self.head} is not reached ({error.strerror or error}); "
+                    f"what is finished is kept, go on with `nas resume`"
+                ) from error
 
     def _start(self) -> None:
         actor = self.actor_type.remote(self.evaluate)

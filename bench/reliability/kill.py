@@ -1,12 +1,11 @@
 """Kills running searches at random moments, resumes them, and checks that nothing was lost or done twice.
 
-    python bench/reliability/kill.py --victim driver --kills 25 --trials 40
-    python bench/reliability/kill.py --victim driver --workers 2 --kills 10
-    python bench/reliability/kill.py --victim worker --workers 2 --kills 10
-    python bench/reliability/kill.py --victim head --workers 2 --kills 5
+    python bench/reliability/kill.py                       # fifty kills, a kind after the other
+    python bench/reliability/kill.py --kinds worker head --kills 4
 
-Latency is estimated from a datasheet, so that runs can be compared. A round is one search: it is killed and resumed
-until it ends by itself; as many rounds are made as the kills need. Exit code 1 where a check fails.
+Kinds: `driver` (one worker, in the driver's process), `driver-of-two` (with a Ray cluster of its own), and, on a Ray
+cluster of one node with one worker: `worker`, and `head` (every process of the node at once; it is then started again).
+A round is one search, killed up to five times and resumed until it ends by itself. Exit code 1 where a check fails.
 """
 
 from __future__ import annotations
@@ -15,194 +14,219 @@ import argparse
 import json
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
+from searches import RESUME, STUDY, Stored, begin, count, database, front, said, search, stored, wait_until
 
-DEVICE = "raspberry-pi-5-8gb"
-ROOT = Path(__file__).parents[2]
-MOST_KILLS_A_ROUND = 5
-STUCK_S = 400
+KILLS = {"driver": 20, "driver-of-two": 10, "worker": 10, "head": 10}
+KILLS_A_ROUND = 5
+PORT = 6388
+ADDRESS = f"127.0.0.1:{PORT}"
+STUCK_S = 180
+NO_LOGIN = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def main() -> int:
-    asked = arguments()
-    place = Path(tempfile.mkdtemp(prefix="nas-kill-"))
-    generator, started = random.Random(asked.seed), time.monotonic()
-    begin(place, "undisturbed", asked.trials, 1).wait()
-    truth = state(place, "undisturbed")
-    kills = rounds = 0
-    wrong: list[str] = []
-    while kills < asked.kills and time.monotonic() - started < asked.most_s:
-        study = f"round-{rounds}"
-        rounds += 1
-        done = disturb(place, study, asked, min(MOST_KILLS_A_ROUND, asked.kills - kills), generator)
-        kills += done
-        found = check(place, study, asked, truth)
-        wrong += found
-        print(f"{study}: {done} kills; {'; '.join(found) or 'everything there once'}", flush=True)
-    print(
-        json.dumps(
-            {
-                "victim": asked.victim, "workers": asked.workers, "rounds": rounds, "kills": kills, "wrong": wrong,
-                "trials": asked.trials, "left_processes": left(place), "minutes": round((time.monotonic() - started) / 60, 1),
-            }
-        )
-    )  # fmt: skip
-    return 1 if wrong or left(place) else 0
-
-
-def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--victim", choices=["driver", "worker", "head"], default="driver")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=25)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--kinds", nargs="+", choices=KILLS, default=list(KILLS))
+    parser.add_argument("--kills", type=int, help="of each kind; else 20, 10, 10 and 10")
+    parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--most-s", type=float, default=1500, help="no new round after that")
-    return parser.parse_args()
+    parser.add_argument("--most-minutes", type=float, default=40, help="no new round after that")
+    asked = parser.parse_args()
+    deadline, wrong = time.monotonic() + 60 * asked.most_minutes, 0
+    with tempfile.TemporaryDirectory(prefix="nas-kill-") as name:
+        for kind in asked.kinds:
+            bench = Bench(kind, Path(name) / kind, asked.trials, random.Random(f"{kind} {asked.seed}"))
+            found = bench.run(asked.kills or KILLS[kind], deadline)
+            print(json.dumps(found), flush=True)
+            wrong += len(found["wrong"])
+        time.sleep(3)
+        left = processes_of(name)
+        print(json.dumps({"processes left": [process.name() for process in left]}))
+    return 1 if wrong or left else 0
 
 
-def begin(place: Path, study: str, trials: int, workers: int) -> subprocess.Popen[bytes]:
-    """The search, or its resumption where the study is there already."""
-    made = (place / "runs" / study / "config.resolved.yaml").is_file()
-    command = ["resume", f"runs/{study}"] if made else [
-        "search", "--space", "micro", "--device", DEVICE, "--study", study, "--trials", str(trials),
-        "--workers", str(workers), "--finalists", "0", "--seed", "1",
-    ]  # fmt: skip
-    with (place / f"{study}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *command], cwd=place, stdout=log, stderr=log,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "NAS_BENCH": str(place)},
-        )  # fmt: skip
+@dataclass
+class Bench:
+    """Rounds of one kind."""
 
+    kind: str
+    place: Path
+    trials: int
+    random: random.Random
 
-def disturb(place: Path, study: str, asked: argparse.Namespace, most: int, generator: random.Random) -> int:
-    """Runs the study to its end with at most so many kills; how many there were."""
-    kills = 0
-    process = begin(place, study, asked.trials, asked.workers)
-    while True:
-        if kills < most:
-            if asked.victim != "driver":
-                wait_for_a_trial(process, place, study)
-            moment = time.monotonic() + generator.uniform(*((1, 14) if asked.victim == "driver" else (0, 4)))
-            while process.poll() is None and time.monotonic() < moment:
-                time.sleep(0.02)
-            if process.poll() is None:
-                kills += kill(process, asked.victim, generator)
-        try:
-            process.wait(timeout=STUCK_S if kills == most or asked.victim == "driver" else 0.5)
-        except subprocess.TimeoutExpired:
-            if kills < most:
-                continue  # a search survives the death of a worker
+    def run(self, most: int, deadline: float) -> dict[str, object]:
+        started, kills, rounds = time.monotonic(), 0, 0
+        wrong: list[str] = []
+        with self.node() as node:
+            self.node_now = node
+            undisturbed = self.place / "undisturbed"
+            assert begin(undisturbed, self.search, **NO_LOGIN).wait() == 0, said(undisturbed)
+            truth = stored(database(undisturbed))
+            while kills < most and time.monotonic() < deadline:
+                rounds += 1
+                folder = self.place / f"round-{rounds}"
+                done = self.round(folder, min(KILLS_A_ROUND, most - kills))
+                found = self.check(folder, truth, front(undisturbed))
+                kills, wrong = kills + done, wrong + found
+                verdict = "; ".join(found) or "holds"
+                print(f"{self.kind} round {rounds}: {done} kills, {verdict}", file=sys.stderr, flush=True)
+                if not done:
+                    break
+        minutes = round((time.monotonic() - started) / 60, 1)
+        return {
+            "kind": self.kind,
+            "kills": kills,
+            "rounds": rounds,
+            "trials": self.trials,
+            "wrong": wrong,
+            "minutes": minutes,
+        }
+
+    @property
+    def search(self) -> list[str]:
+        if self.on_cluster:
+            return search(self.trials, "--cluster", ADDRESS)
+        return search(self.trials, "--workers", "2" if self.kind == "driver-of-two" else "1")
+
+    @property
+    def on_cluster(self) -> bool:
+        return self.kind in ("worker", "head")
+
+    def round(self, folder: Path, most: int) -> int:
+        """Runs one search to its end with at most so many kills; how many there were."""
+        kills, process = 0, begin(folder, self.search, **NO_LOGIN)
+        while True:
+            before = count(database(folder))
+            while kills < most and self.wait(process, folder, before):
+                before = count(database(folder))
+                kills += self.kill(process)
+                if self.kind != "worker":
+                    break
+            try:
+                process.wait(STUCK_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                return self.note(folder, "STUCK", kills)
+            if process.returncode == 0:
+                return kills
+            if self.kind == "worker":
+                return self.note(folder, f"ENDED with exit code {process.returncode}", kills)
+            if self.kind == "head":
+                stop(self.node_now)
+                self.node_now = start()
+            process = begin(folder, RESUME if made(folder) else self.search, **NO_LOGIN)
+
+    def wait(self, process: subprocess.Popen[bytes], folder: Path, before: int) -> bool:
+        """Until a random moment; of a cluster's node, one after a trial of this session has ended, since Ray starts
+        slowly. Whether the search still goes on."""
+        if (self.kind != "driver" and self.random.random() < 0.8) or self.on_cluster:
+            wait_until(lambda: count(database(folder)) > before, process)
+            moment = self.random.uniform(0, 3)
+        else:
+            moment = self.random.uniform(0.5, 12)
+        wait_until(lambda: False, process, moment)
+        return process.poll() is None
+
+    def kill(self, process: subprocess.Popen[bytes]) -> int:
+        """By SIGKILL; 1 where there was something to kill."""
+        if not self.on_cluster:
             process.kill()
-            process.wait()
-            note(place, study, "STUCK")
-        if process.returncode == 0:
-            return kills
-        process = begin(place, study, asked.trials, asked.workers)
+            return 1
+        victims = psutil.Process(self.node_now.pid).children(recursive=True)
+        if self.kind == "worker":
+            victims = [victim for victim in victims if "ray::_Worker" in title(victim)][:1]
+        for victim in victims:
+            victim.kill()
+        return int(bool(victims))
+
+    def note(self, folder: Path, word: str, kills: int) -> int:
+        with (folder / "said.txt").open("a", encoding="utf-8") as log:
+            log.write(f"{word}\n")
+        return kills
+
+    def check(self, folder: Path, truth: Stored, true_front: list[str]) -> list[str]:
+        """What does not hold."""
+        found, text = stored(database(folder)), said(folder)
+        claims = {
+            "an evaluation is there twice": len(found.keys) == len(set(found.keys)),
+            f"{len(found.keys)} of {len(truth.keys)} evaluations": len(found.keys) == len(truth.keys),
+            "Optuna's trials are not the evaluations": sorted(found.optuna_keys) == sorted(found.keys),
+            f"zombies: {found.states}": found.states <= {"COMPLETE", "FAIL"},
+            f"failed: {found.failed}": not found.failed,
+            "a trace": "Traceback" not in text,
+            f"stuck or ended: {text[-300:]}": "STUCK" not in text and "ENDED" not in text,
+        }
+        if self.kind != "driver-of-two":
+            claims["other evaluations than undisturbed"] = found.same_evaluations(truth)
+            claims["another front than undisturbed"] = front(folder) == true_front
+        wrong = [claim for claim, holds in claims.items() if not holds]
+        if wrong:
+            print(text[-3000:], file=sys.stderr)
+        return wrong
+
+    @contextmanager
+    def node(self) -> Iterator[subprocess.Popen[bytes] | None]:
+        self.place.mkdir()
+        if not self.on_cluster:
+            yield None
+            return
+        self.node_now = start()
+        try:
+            yield self.node_now
+        finally:
+            stop(self.node_now)
 
 
-def wait_for_a_trial(process: subprocess.Popen[bytes], place: Path, study: str) -> None:
-    """Ray takes long to start: until this session has finished one trial."""
-    before = count(place, study)
-    while process.poll() is None and count(place, study) == before:
-        time.sleep(0.05)
+def made(folder: Path) -> bool:
+    return (folder / "runs" / STUDY / "config.resolved.yaml").is_file()
 
 
-def count(place: Path, study: str) -> int:
-    log = place / f"{study}.log"
-    return log.read_text(encoding="utf-8", errors="replace").count("\ntrial ") if log.is_file() else 0
+def start() -> subprocess.Popen[bytes]:
+    """A Ray cluster of one node with one processor."""
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(PORT),
+        "--node-ip-address", "127.0.0.1", "--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats",
+        "--object-store-memory", str(80 * 2**20),
+    ]  # fmt: skip
+    quiet = subprocess.DEVNULL
+    node = subprocess.Popen(command, env={**os.environ, **NO_LOGIN}, stdout=quiet, stderr=quiet)
+    wait_until(lambda: any("raylet" in child.name() for child in psutil.Process(node.pid).children()), node, 60)
+    time.sleep(3)
+    return node
 
 
-def kill(process: subprocess.Popen[bytes], victim: str, generator: random.Random) -> int:
-    """SIGKILL of the driver, of one of its Ray workers, or of the two processes that are the head; 1 where it hit."""
-    if victim == "driver":
+def stop(node: subprocess.Popen[bytes]) -> None:
+    """The node and everything on it, at once."""
+    for process in [*psutil.Process(node.pid).children(recursive=True), node] if node.poll() is None else []:
         process.kill()
-        return 1
-    names = ("ray::",) if victim == "worker" else (generator.choice(["raylet", "gcs_server"]),)
-    found = [child for child in children(process.pid) if any(name in title(child) for name in names)]
-    if not found:
-        return 0
-    generator.choice(found).kill()
-    return 1
-
-
-def children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+    node.wait()
 
 
 def title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())[:200] if "ray::" in " ".join(process.cmdline()) else process.name()
+        return " ".join(process.cmdline())
     except psutil.Error:
         return ""
 
 
-def state(place: Path, study: str) -> dict[str, Any]:
-    """What is stored: keys in order, scores, Optuna's trials, and the front."""
-    folder = place / "runs" / study
-    connection = sqlite3.connect(folder / "study.db")
-    records = [json.loads(row[0]) for row in connection.execute("SELECT record FROM nas_evaluations ORDER BY id")]
-    optuna_keys = [
-        json.loads(row[0])
-        for row in connection.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'key'")
-    ]
-    states = dict(connection.execute("SELECT state, count(*) FROM trials GROUP BY state").fetchall())
-    connection.close()
-    front = json.loads((folder / "front.json").read_text(encoding="utf-8"))["front"]
-    return {
-        "keys": [record["key"] for record in records],
-        "scores": {r["key"]: {n: s["value"] for n, s in r["proxies"].items()} for r in records},
-        "failed": [record["error"] for record in records if record["status"] == "failed"],
-        "optuna": optuna_keys,
-        "states": states,
-        "front": sorted(entry["key"] for entry in front),
-    }
-
-
-def check(place: Path, study: str, asked: argparse.Namespace, truth: dict[str, Any]) -> list[str]:
-    """What does not hold."""
-    found, wrong = state(place, study), []
-    if len(found["keys"]) != len(set(found["keys"])) or len(found["keys"]) != len(truth["keys"]):
-        wrong.append(f"{len(found['keys'])} evaluations of {len(set(found['keys']))} candidates")
-    if sorted(found["optuna"]) != sorted(found["keys"]):
-        wrong.append("Optuna's trials are not the evaluations")
-    if set(found["states"]) - {"COMPLETE", "FAIL"}:
-        wrong.append(f"zombies: {found['states']}")
-    if asked.victim != "worker" and found["failed"]:  # a worker killed twice at one candidate may fail it
-        wrong.append(f"failed: {found['failed']}")
-    if asked.workers == 1:
-        wrong += [f"other {name}" for name in ("keys", "scores", "front") if found[name] != truth[name]]
-    if "Traceback" in (place / f"{study}.log").read_text(encoding="utf-8", errors="replace"):
-        wrong.append(f"a trace in {place / study}.log")
-    if "STUCK" in (place / f"{study}.log").read_text(encoding="utf-8", errors="replace"):
-        wrong.append("got stuck")
-    return wrong
-
-
-def note(place: Path, study: str, word: str) -> None:
-    with (place / f"{study}.log").open("a", encoding="utf-8") as log:
-        log.write(f"{word}\n")
-
-
-def left(place: Path) -> list[str]:
-    """Processes of these searches that still run."""
-    time.sleep(3)
+def processes_of(place: str) -> list[psutil.Process]:
+    """That were started by these searches and still run."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get("NAS_BENCH") == str(place):
-                found.append(process.name())
+            if process.pid != os.getpid() and process.environ().get("PWD", "").startswith(place):
+                found.append(process)
         except psutil.Error:
             continue
     return found

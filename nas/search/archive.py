@@ -19,14 +19,18 @@ from search_spaces import Candidate
 
 
 class Archive:
-    """Adds finished trials. There is never a RUNNING one, so a killed driver leaves no zombie behind."""
+    """Adds finished trials. There is never a RUNNING one, so a killed driver leaves no zombie behind.
+
+    They go past the study, which would keep every one of them in memory.
+    """
 
     def __init__(self, problem: Problem, url: str, study: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.problem = problem
+        self.storage = optuna_storage(url)
         self.study = optuna.create_study(
             study_name=study,
-            storage=optuna_storage(url),
+            storage=self.storage,
             directions=problem.directions,
             sampler=RandomSampler(),
             load_if_exists=True,
@@ -34,13 +38,13 @@ class Archive:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self.study.set_metric_names(problem.objectives)
+        self.number = self.storage.get_study_id_from_name(study)
 
     @property
     def keys(self) -> set[str]:
         """Keys of the candidates that are there already."""
-        return {
-            str(trial.user_attrs["key"]) for trial in self.study.get_trials(deepcopy=False) if "key" in trial.user_attrs
-        }
+        trials = self.storage.get_all_trials(self.number, deepcopy=False)
+        return {str(trial.user_attrs["key"]) for trial in trials if "key" in trial.user_attrs}
 
     def add(self, evaluation: Evaluation) -> None:
         """One finished trial. The older form of constraints is written too: the dashboard reads only that one."""
@@ -65,7 +69,7 @@ class Archive:
         )
         if trial.datetime_complete:  # the dashboard's timeline shows how long it took
             trial.datetime_start = trial.datetime_complete - timedelta(seconds=evaluation.wall_s)
-        self.study.add_trial(trial)
+        self.storage.create_new_trial(self.number, trial)
 
     def _attributes(self, evaluation: Evaluation) -> dict[str, Any]:
         assert evaluation.quality is not None and evaluation.cost is not None
