@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 import search_spaces
+from nas.errors import RunnerError
 from nas.execution import SerialExecutor
 from nas.limits import Limits
-from nas.ray_workers import RayExecutor
+from nas.ray_workers import HEAD_PATIENCE_S, RayExecutor
 from nas.search.evaluate import Outcome, Task, evaluate
 
 SPACE = search_spaces.load("micro")
@@ -98,6 +100,20 @@ def test_a_worker_that_dies_while_it_starts_is_replaced(tmp_path: Path) -> None:
     finally:
         executor.close()
     assert (tmp_path / "mark").is_dir()
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own modules
+def test_a_cluster_whose_head_was_killed_is_given_up_in_one_line() -> None:
+    executor = RayExecutor(failing_on_the_second("hangs"), workers=1, timeout_s=300)
+    try:
+        executor.submit(TASKS[1])
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        executor.unreached_since = time.monotonic() - 2 * HEAD_PATIENCE_S
+        with pytest.raises(RunnerError, match="the Ray cluster is gone"):
+            executor.next_outcome()
+    finally:
+        executor.close()
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules

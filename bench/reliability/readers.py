@@ -45,6 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--readers", type=int, default=8)
+    parser.add_argument(
+        "--most-minutes", type=float, default=15, help="fewer trials are written where that is too short"
+    )
     asked = parser.parse_args()
     with postgres_server.running() as server, tempfile.TemporaryDirectory() as name:
         url, context = server.make("many"), multiprocessing.get_context("spawn")
@@ -57,7 +60,7 @@ def main() -> int:
         looked = context.Queue()
         watcher = context.Process(target=watch, args=(folder.path, done, looked))
         try:
-            lines = write(folder, url, asked.trials, watcher)
+            lines, written = write(folder, url, asked.trials, watcher, 60 * asked.most_minutes)
         finally:
             done.set()
         answers = looked.get(timeout=120)
@@ -70,12 +73,12 @@ def main() -> int:
         store.close()
     print("\n".join(lines))
     summary = {
-        "stored": len(stored), "distinct": len({one.key for one in stored}), "reads by reader": [len(c) for c in counts],
+        "written": written, "stored": len(stored), "distinct": len({one.key for one in stored}), "reads by reader": [len(c) for c in counts],
         "every reader saw it grow": all(c == sorted(c) and c[-1] > c[0] for c in counts),
         "answers of the dashboard": len(answers),
     }  # fmt: skip
     print(json.dumps(summary))
-    return 0 if len(stored) == asked.trials == summary["distinct"] and summary["every reader saw it grow"] else 1
+    return 0 if len(stored) == written == summary["distinct"] and summary["every reader saw it grow"] else 1
 
 
 def run_folder(place: Path, url: str) -> RunFolder:
@@ -86,12 +89,15 @@ def run_folder(place: Path, url: str) -> RunFolder:
     return folder
 
 
-def write(folder: RunFolder, url: str, trials: int, watcher: multiprocessing.process.BaseProcess) -> list[str]:
-    """As a driver does; the candidates of `micro` over and over, each under a key of its own."""
+def write(
+    folder: RunFolder, url: str, trials: int, watcher: multiprocessing.process.BaseProcess, most_s: float
+) -> tuple[list[str], int]:
+    """As a driver does; the candidates of `micro` over and over, each under a key of its own. How many there were."""
     candidates = search_spaces.load("micro").candidates
     problem = define(SearchConfig(space="micro", devices=[DEVICE]))
     store, archive = Store(url), Archive(problem, url, folder.study)
-    lines, start = [], time.monotonic()
+    lines, begun, number = [], time.monotonic(), -1
+    start = begun
     for number in range(trials):
         made = replace(evaluation(candidates[number % len(candidates)], DEVICE, 1.0 + number % 7), key=f"{number:012x}")
         store.add_evaluation(folder.study, made)
@@ -104,8 +110,10 @@ def write(folder: RunFolder, url: str, trials: int, watcher: multiprocessing.pro
             lines.append(f"{number + 1:>6} trials  {trials // 10 / spent:6.1f} a second  writer {resident:5.0f} MiB")
             print(lines[-1], file=sys.stderr, flush=True)
             start = time.monotonic()
+        if time.monotonic() - begun > most_s:
+            break
     store.close()
-    return lines
+    return lines, number + 1
 
 
 def read(url: str, study: str, done: Event, seen: multiprocessing.Queue[list[int]]) -> None:
