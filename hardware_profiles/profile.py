@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Kind = Literal["datasheet", "derived", "measured", "assumed"]
 DeviceClass = Literal["phone", "edge_board", "laptop", "workstation", "server"]
 PeakDtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int4"]
+LowEnd = Literal["min", "p25"]
 REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # a name in the user's own config; an address would not fit
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -67,7 +68,7 @@ class Identity(_Record):
     model: str
     device_class: DeviceClass = Field(alias="class")
     unit: Literal["cpu", "gpu", "npu"]
-    arch: str | None = Field(default=None, description="e.g. sm_87, znver4, cortex-a76")
+    arch: str | None = Field(default=None, description="for the reader, e.g. sm_87, znver4, cortex-a76")
     match: Match | None = None
 
 
@@ -77,7 +78,7 @@ class Compute(_Record):
     peak_tflops: dict[PeakDtype, Figure] = Field(default_factory=dict)
     cores: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
-    clock_mhz: Positive | None = None
+    clock_mhz: Positive | None = Field(default=None, description="for the reader")
 
     @model_validator(mode="after")
     def _dense(self) -> Compute:
@@ -102,7 +103,7 @@ class Level(_Record):
 class Memory(_Record):
     capacity_gib: Figure
     usable_gib: Figure = Field(description="what a model may take; budget checks use this one")
-    unified: bool = False
+    unified: bool = Field(default=False, description="for the reader: shared with the CPU, see usable_gib")
     levels: list[Level] = Field(default_factory=list, description="outermost (DRAM) last")
 
     @model_validator(mode="after")
@@ -125,6 +126,8 @@ class Memory(_Record):
 
 
 class Power(_Record):
+    """For the reader: a board in another power mode is another device, with a profile of its own."""
+
     mode: str | None = None
     tdp_w: Figure = UNKNOWN
     locked_clocks: bool = False
@@ -134,10 +137,10 @@ class Runtime(_Record):
     """What latency is defined for, together with the device."""
 
     name: str
-    dtypes: list[str] = Field(min_length=1)
-    version: str | None = None
-    threads: int | None = Field(default=None, ge=1)
-    env: dict[str, str] = Field(default_factory=dict)
+    dtypes: list[str] = Field(min_length=1, description="for the reader")
+    version: str | None = Field(default=None, description="measurements with any other are refused; null = with any")
+    threads: int | None = Field(default=None, ge=1, description="in place of compute.threads")
+    env: dict[str, str] = Field(default_factory=dict, description="set where it is measured")
 
 
 class Efficiency(_Record):
@@ -207,8 +210,8 @@ class Protocol(_Record):
 
     rounds: int | None = Field(default=None, ge=3, description="of whole requests, and at most of blocks in a pass")
     warmup: int | None = Field(default=None, ge=1, description="untimed calls of each block before its first round")
-    estimator: Literal["min"] = Field(default="min", description="the only one; any other is refused")
-    max_cv: Positive | None = Field(default=None, description="25th percentile / minimum - 1 that counts as noisy")
+    estimator: LowEnd = Field(default="p25", description="which sample counts: the fastest, or the lower quartile")
+    max_cv: Positive | None = Field(default=None, description="median / lower quartile - 1 that counts as noisy")
     canary_tolerance: Positive | None = Field(
         default=None, description="timings of a session that was slower than now by more are measured again"
     )
@@ -220,8 +223,8 @@ class Budgets(_Record):
     ttft_ms: Positive | None = None
     tpot_ms: Positive | None = None
     latency_ms: Positive | None = None
+    vision_ms: Positive | None = Field(default=None, description="of the encoder alone")
     memory_gib: Positive | None = None
-    vision_ms: None = Field(default=None, description="no constraint of this version: leave it null")
     energy_j: None = Field(default=None, description="energy is not measured by this version: leave it null")
 
     @property
@@ -269,10 +272,23 @@ class HardwareProfile(_Record):
                 )
         return self
 
-    @property
-    def measuring_threads(self) -> int:
-        """Threads that every measurement of this device runs with; timings are kept under this number."""
-        return self.compute.threads or self.compute.cores or 1
+    def runtime(self, name: str) -> Runtime | None:
+        """What the profile says of a runtime, where it lists it."""
+        return next((each for each in self.runtimes if each.name == name), None)
+
+    def threads(self, runtime: str) -> int:
+        """Threads that every measurement in a runtime takes; timings are kept under this number."""
+        own = self.runtime(runtime)
+        return (own and own.threads) or self.compute.threads or self.compute.cores or 1
+
+    def check_room(self, memory_gib: float, what: str) -> None:
+        """Raises: ProfileError where that much does not fit the device."""
+        usable = self.memory.usable_gib.value
+        if usable is not None and memory_gib > usable:
+            raise ProfileError(
+                f"{what} needs {memory_gib:.3g} GiB, but memory.usable_gib of device {self.id!r} is {usable:g}; "
+                f"take a smaller design or another device"
+            )
 
     def matches_this_machine(self) -> bool:
         """Whether a measurement here would be one of this device."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import nas.workload
 import search_spaces
@@ -26,10 +27,12 @@ from nas.latency.blocks import (
     depth_shares,
     interpolate,
     needed,
+    undisturbed,
 )
 from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
 from nas.latency.estimate import estimate
+from nas.latency.jobs import preprocessing
 from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
 from nas.latency.work import block_work
 from nas.store import Store
@@ -123,6 +126,20 @@ def test_a_protocol_of_the_profile_changes_the_rounds_and_what_counts_as_noisy()
     assert found[block[0].key].noisy
 
 
+def test_a_quarter_of_the_samples_may_be_faster_than_what_counts() -> None:
+    assert undisturbed([float(sample) for sample in range(32, 0, -1)]) == 9
+    assert undisturbed([3.0, 1.0, 2.0]) == 1
+    assert undisturbed([float(sample) for sample in range(30)], "min") == 0
+
+
+def test_pixels_reach_an_encoder_as_preprocessing_leaves_them() -> None:
+    """Convolutions are faster where colours lie innermost, so that a timing of others would be of another encoder."""
+    (block,) = [one for one in needed(SPACE.baseline_candidate, WORKLOAD) if one.kind == "preprocess"]
+    pixels = preprocessing(block)()
+    assert pixels.shape == (1, 3, block.resolution, block.resolution)
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_passes_over_one_block_are_merged() -> None:
     first = BlockTiming({}, (2.0, 3.0), 1.5, "2026-01-01T00:00:00+00:00", noisy=True, quiet_ms=1.2, switches=1)
     found = first.merged(replace(first, samples_ms=(1.0, 1.0), canary_ms=1.4, quiet_ms=1.3, switches=2))
@@ -211,8 +228,6 @@ def test_a_whole_decoder_is_extended_by_its_layers() -> None:
 
 
 def test_the_canary_runs_with_the_threads_of_the_blocks_and_keeps_the_callers() -> None:
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

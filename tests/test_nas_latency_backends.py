@@ -23,7 +23,7 @@ def loaded(runtime: str, dtype: str) -> Any:
     if runtime in ("onnxruntime", "openvino"):
         pytest.importorskip(runtime)
         pytest.importorskip("onnxscript")
-    found = backend(runtime, dtype, last_level_cache_mib=1.0, threads=1)
+    found = backend(runtime, dtype, threads=1)
     with torch.inference_mode():
         return found.load(build(CANDIDATE, weights="random"))
 
@@ -83,14 +83,13 @@ def test_int8_stays_close_to_float() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("runtime", ["torch-eager", "onnxruntime"])
 def test_every_block_of_a_runtime_runs_again_and_again_in_the_same_state(runtime: str) -> None:
-    found = backend(runtime, "fp32", last_level_cache_mib=1.0, threads=1)
+    found = backend(runtime, "fp32", threads=1)
     blocks = [block for block in needed(CANDIDATE, WORKLOAD, runtime) if block.depth < 3]
     with torch.inference_mode():
         for block in blocks:
             job = found.job(block)
             results = []
             for _ in range(3):
-                job.before()
                 results.append(job.run())
                 job.restore()
             if isinstance(results[0], torch.Tensor) and block.kind in ("vision", "projector"):

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardware_profiles.profile import Protocol
+from hardware_profiles.profile import LowEnd, Protocol
 from nas.errors import NotMeasuredError
 from nas.latency.backends import Stages, backend
-from nas.latency.blocks import BlockSpec, MeasurementContext
+from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
 from nas.latency.jobs import nothing, photo
 from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
 from nas.latency.memory import PeakMemory, measure_memory
@@ -46,19 +46,17 @@ def measure_requests(
 ) -> dict[str, EndToEnd]:
     """Every candidate once a round, in random order, so that drift of the machine hits all alike.
 
-    Weights are random: speed does not depend on their values. Parts are minima over the rounds (the estimator of
-    composed latencies); the interval reaches from their sum to the 90th percentile of whole rounds. `blocks` are
+    Weights are random: speed does not depend on their values. Parts are `undisturbed` over the rounds, as blocks are;
+    the interval reaches from their sum to the 90th percentile of whole rounds. `blocks` are
     measured between the rounds, pass by pass, so that both have seen the same hours of the machine.
     """
     if crossing := [candidate for candidate in candidates.values() if candidate.crosses]:
         raise NotMeasuredError(f"requests with cross-attention are not timed yet, but {crossing[0]} has it")
-    runtime = backend(
-        context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
-    )
+    runtime = backend(context.runtime, context.dtype, context.threads)
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
     canary = Canary(clock)
-    passes = BlockPasses(runtime, canary, protocol, seed)
+    passes = BlockPasses(runtime, canary, protocol, seed, last_level_cache_mib)
     with measuring(context.threads, seed):
         for key, candidate in candidates.items():
 
@@ -73,7 +71,7 @@ def measure_requests(
         samples = _rounds(requests, turns, canary, random.Random(seed), between)
         sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
     return {
-        key: _summary(values, workload, canary.fastest_ms, memory[key], sustained[key])
+        key: _summary(values, workload, protocol.estimator, canary.fastest_ms, memory[key], sustained[key])
         for key, values in samples.items()
     }
 
@@ -147,14 +145,18 @@ def _sustained(request: Request, seconds: float, clock: Clock) -> float | None:
 def _summary(
     values: list[tuple[float, ...]],
     workload: Workload,
+    estimator: LowEnd,
     canary: float,
     memory: PeakMemory | None,
     sustained: float | None,
 ) -> EndToEnd:
-    best = {name: min(column) for name, column in zip(PARTS, zip(*values, strict=True), strict=True)}
+    columns = zip(*values, strict=True)
+    best = {name: undisturbed(column, estimator) for name, column in zip(PARTS, columns, strict=True)}
     steps = workload.new_tokens - 1
     totals = sorted(sum(parts[:4]) + steps * parts[4] for parts in values)
     low = request_ms(best, workload.new_tokens)
     high = max(low, totals[int(0.9 * (len(totals) - 1))])
-    latency = Latency(**best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high)
+    latency = Latency(
+        **best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high, extrapolated=False
+    )
     return EndToEnd(latency, tuple(totals), canary, memory, sustained)

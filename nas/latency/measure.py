@@ -11,19 +11,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import torch
+from torch import Tensor
 
 from hardware_profiles.profile import Protocol
 from nas.latency.backends import Backend, backend
 from nas.latency.blocks import NOISE, BlockSpec, BlockTiming, MeasurementContext, is_noisy
-from nas.latency.jobs import Job, nothing
+from nas.latency.jobs import Job
 
 Clock = Callable[[], float]
 Keep = Callable[[dict[str, BlockTiming]], None]
 LEAST_ROUNDS, MOST_ROUNDS, CALM_ROUNDS, CALM_GAIN = 8, 20, 3, 0.01
 WARM_UPS = 2
-SHORTEST_S = 0.01  # shorter jobs are repeated inside one sample
-DECODING_S = 0.06  # a request decodes for a stretch, so that a sample of a decode block is one too
-MOST_REPEATS, MOST_COLD_REPEATS = 50, 5  # a cold job empties the cache before each of its repeats
+DECODING_S, MOST_STEPS = 0.06, 50  # a request decodes for a stretch, so that a sample of a decode block is one too
+UNKNOWN_CACHE_MIB, MOST_CACHE_MIB = 32, 128  # a virtual machine is told the cache of its whole host
 CANARY_SIZE, CANARY_SAMPLES, CANARY_GLANCE = 512, 20, 5
 PASSES = 3  # a machine is slow for seconds at a time: every block is measured again when all others have been
 GROUP = 24  # blocks held in memory at once; what is lost at most when a measurement is killed
@@ -79,10 +79,8 @@ def measure_blocks(
     keep: Keep,
 ) -> None:
     """Hands the timings of each finished group, by block key, to `keep`."""
-    runtime = backend(
-        context.runtime, context.dtype, last_level_cache_mib=last_level_cache_mib, threads=context.threads
-    )
-    passes = BlockPasses(runtime, Canary(clock), protocol, seed)
+    runtime = backend(context.runtime, context.dtype, context.threads)
+    passes = BlockPasses(runtime, Canary(clock), protocol, seed, last_level_cache_mib)
     with measuring(context.threads, seed):
         for _ in range(PASSES):
             passes.measure(blocks, keep)
@@ -99,16 +97,22 @@ def measuring(threads: int, seed: int) -> Iterator[None]:
 class BlockPasses:
     """Blocks of one runtime, measured pass after pass in one session; the samples of all passes count."""
 
-    def __init__(self, runtime: Backend, canary: Canary, protocol: Protocol, seed: int) -> None:
+    def __init__(
+        self, runtime: Backend, canary: Canary, protocol: Protocol, seed: int, last_level_cache_mib: float | None
+    ) -> None:
+        cache_mib = min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB)
+        self.stranger = torch.zeros(int(2 * cache_mib * 2**20) // 4)
         self.runtime, self.canary, self.protocol = runtime, canary, protocol
         self.noise = NOISE if protocol.max_cv is None else protocol.max_cv
         self.generator = random.Random(seed)
         self.found: dict[str, BlockTiming] = {}
 
     def measure(self, blocks: Sequence[BlockSpec], keep: Keep) -> None:
-        """One pass, group by group."""
-        for start in range(0, len(blocks), GROUP):
-            fresh = self._group(blocks[start : start + GROUP])
+        """One pass, group by group; every group is a mixture, as what runs in between is in a request."""
+        mixed = self.generator.sample(blocks, len(blocks))
+        groups = math.ceil(len(blocks) / GROUP)
+        for index in range(groups):
+            fresh = self._group(mixed[index::groups])
             self.found |= {
                 key: self.found[key].merged(timing, self.noise) if key in self.found else timing
                 for key, timing in fresh.items()
@@ -118,7 +122,7 @@ class BlockPasses:
     def _group(self, blocks: Sequence[BlockSpec]) -> dict[str, BlockTiming]:
         jobs = [self.runtime.job(block) for block in blocks]
         before = self.canary.ask(CANARY_SAMPLES)
-        samples, switches = run_rounds(jobs, self.canary, self.generator, self.protocol)
+        samples, switches = run_rounds(jobs, self.stranger, self.canary, self.generator, self.protocol)
         after = self.canary.ask(CANARY_SAMPLES)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
@@ -128,6 +132,7 @@ class BlockPasses:
                 max(before, after),
                 now,
                 noisy=is_noisy(samples[job.block.key], self.noise),
+                estimator=self.protocol.estimator,
                 quiet_ms=self.canary.fastest_ms,
                 switches=switches[job.block.key],
             )
@@ -136,11 +141,13 @@ class BlockPasses:
 
 
 def run_rounds(
-    jobs: Sequence[Job], canary: Canary, generator: random.Random, protocol: Protocol
+    jobs: Sequence[Job], stranger: Tensor, canary: Canary, generator: random.Random, protocol: Protocol
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """(samples in ms, involuntary context switches) by block key.
 
-    A job leaves the rounds when its minimum has been calm for three of them.
+    A sample is one call, in the state that the jobs before it have left: as in a request, where other parts ran in
+    between. `stranger`, larger than the caches, is touched every round, so that few jobs do not keep each other's data
+    there. A job leaves the rounds when its minimum has been calm for three of them.
     """
     clock = canary.clock
     warm_ups = WARM_UPS if protocol.warmup is None else protocol.warmup
@@ -151,9 +158,8 @@ def run_rounds(
     for _ in range(protocol.rounds or MOST_ROUNDS):
         generator.shuffle(active)
         canary.ask()
+        stranger.add_(1)
         for job in active:
-            job.run()  # re-warm: the job before it left its own data in the caches
-            job.restore()
             taken = involuntary_switches()
             samples[job.block.key].append(1e3 * _sample(job, repeats[job.block.key], clock))
             switches[job.block.key] += involuntary_switches() - taken
@@ -180,19 +186,21 @@ def is_calm(samples: Sequence[float]) -> bool:
 
 
 def _warm_up(job: Job, clock: Clock, calls: int) -> int:
-    """Some calls; how often the job is repeated in one sample so that it is not shorter than the clock is good for."""
+    """Some calls; then how many make a sample: one, or as many decode steps as make a stretch."""
     for _ in range(max(1, calls)):
         once = _sample(job, 1, clock)
-    most = MOST_REPEATS if job.before is nothing else MOST_COLD_REPEATS
-    shortest_s = DECODING_S if job.block.kind.endswith("decode") else SHORTEST_S
-    return max(1, min(most, round(shortest_s / max(once, 1e-6))))
+    if not job.block.kind.endswith("decode"):
+        return 1
+    return max(2, min(MOST_STEPS, round(DECODING_S / max(once, 1e-6))))
 
 
 def _sample(job: Job, repeats: int, clock: Clock) -> float:
-    """Mean seconds of some repeats; what sets the state up and back is not timed."""
+    """Seconds of one call; of a stretch the mean, after a call that is not timed."""
+    if repeats > 1:
+        job.run()
+        job.restore()
     total = 0.0
     for _ in range(repeats):
-        job.before()
         total += _timed(job.run, clock)
         job.restore()
     return total / repeats

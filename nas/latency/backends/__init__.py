@@ -21,7 +21,6 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("fp32", "int8"),
     "openvino": ("fp32", "bf16"),
 }
-UNKNOWN_CACHE_MIB = 32.0
 
 
 class Stages(Protocol):
@@ -61,24 +60,23 @@ def check(runtime: str, dtype: str) -> None:
         raise UnknownNameError(f"runtime {runtime} has no dtype {dtype!r}; it has: {', '.join(RUNTIMES[runtime])}")
 
 
-def backend(runtime: str, dtype: str, *, last_level_cache_mib: float | None, threads: int) -> Backend:
-    """A cache of unknown size is taken for a large one. Raises: UnknownNameError, MissingPackageError."""
+def backend(runtime: str, dtype: str, threads: int) -> Backend:
+    """Raises: UnknownNameError, MissingPackageError."""
     check(runtime, dtype)
-    last_level_cache_bytes = (last_level_cache_mib or UNKNOWN_CACHE_MIB) * 2**20
     if runtime == "torch-eager":
         from nas.latency.backends.eager import EagerBackend
 
-        return EagerBackend(last_level_cache_bytes)
+        return EagerBackend()
     if runtime == "torch-compile":
         from nas.latency.backends.compiled import CompiledBackend
 
-        return CompiledBackend(last_level_cache_bytes)
+        return CompiledBackend()
     from nas.latency.backends.graph import GraphBackend
 
     if runtime == "onnxruntime":
         from nas.latency.backends.onnx_runtime import OnnxRuntime
 
-        return GraphBackend(OnnxRuntime(dtype, threads), last_level_cache_bytes)
+        return GraphBackend(OnnxRuntime(dtype, threads))
     from nas.latency.backends.openvino_runtime import OpenVino
 
-    return GraphBackend(OpenVino(dtype, threads), last_level_cache_bytes)
+    return GraphBackend(OpenVino(dtype, threads))

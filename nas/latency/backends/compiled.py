@@ -27,8 +27,8 @@ def prepare(module: nn.Module, dynamic: bool | None = None) -> nn.Module:
 class CompiledBackend:
     """Blocks and stages of eager mode, compiled."""
 
-    def __init__(self, last_level_cache_bytes: float) -> None:
-        self.factory = JobFactory(last_level_cache_bytes, prepare, partial(prepare, dynamic=True))
+    def __init__(self) -> None:
+        self.factory = JobFactory(prepare, partial(prepare, dynamic=True))
 
     def job(self, block: BlockSpec) -> Job:
         return self.factory.job(block)

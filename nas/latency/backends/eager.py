@@ -46,8 +46,8 @@ class EagerStages:
 class EagerBackend:
     """The modules of a block or a candidate, called as they are."""
 
-    def __init__(self, last_level_cache_bytes: float) -> None:
-        self.factory = JobFactory(last_level_cache_bytes)
+    def __init__(self) -> None:
+        self.factory = JobFactory()
 
     def job(self, block: BlockSpec) -> Job:
         return self.factory.job(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from nas.latency.blocks import BlockSpec
 from nas.latency.graphs import cache_names, decoder_graph, graph, mask_for
-from nas.latency.jobs import Job, JobFactory, causal_lm, nothing
+from nas.latency.jobs import Job, JobFactory, causal_lm, preprocessing
 from nas.model import MultimodalLM
 from nas.model.project import build_connector
 from nas.model.vision import VisionEncoder
@@ -95,9 +96,9 @@ class GraphStages:
 class GraphBackend:
     """Blocks as graphs of their own; decoders whole, at the depths that the blocks name."""
 
-    def __init__(self, runtime: Runtime, last_level_cache_bytes: float) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.eager = JobFactory(last_level_cache_bytes)
+        self.eager = JobFactory()
         self._decoder = cache(self._build_decoder)
 
     def job(self, block: BlockSpec) -> Job:
@@ -115,8 +116,7 @@ class GraphBackend:
 
     def _vision_job(self, block: BlockSpec) -> Job:
         encoder = VisionEncoder(catalogue.encoder(block.encoder), block.resolution)
-        example = torch.randn(1, 3, block.resolution, block.resolution)
-        return self._module_job(block, encoder, example, before=self.eager.arriving(block))
+        return self._module_job(block, encoder, preprocessing(replace(block, batch=1))())
 
     def _projector_job(self, block: BlockSpec) -> Job:
         spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
@@ -126,9 +126,7 @@ class GraphBackend:
         )  # fmt: skip
         return self._module_job(block, nn.Sequential(*parts), torch.randn(1, spec.tokens(block.resolution), spec.width))
 
-    def _module_job(
-        self, block: BlockSpec, module: nn.Module, example: Tensor, before: Callable[[], object] = nothing
-    ) -> Job:
+    def _module_job(self, block: BlockSpec, module: nn.Module, example: Tensor) -> Job:
         run = self.runtime.compiled(graph(module, example, "input", "output"))
         inputs = {"input": example.numpy()}
 
@@ -136,7 +134,7 @@ class GraphBackend:
             for _ in range(block.batch):
                 run(inputs)
 
-        return Job(block, every_image, before=before)
+        return Job(block, every_image)
 
     def _build_decoder(self, lm: str, depth: int) -> tuple[nn.Module, Decoder]:
         model = causal_lm(lm, depth)
@@ -150,7 +148,7 @@ class GraphBackend:
             found.start(block.batch)
             return found(embedding(ids)).argmax(-1)
 
-        return Job(block, run, before=self.eager.flush)
+        return Job(block, run)
 
     def _decode_job(self, block: BlockSpec) -> Job:
         """One step at the true context; what the step added is dropped again."""
@@ -163,7 +161,7 @@ class GraphBackend:
         def restore() -> None:
             found.past, found.length = past, length
 
-        return Job(block, lambda: found(embedding(newest)).argmax(-1), restore, before=restore)
+        return Job(block, lambda: found(embedding(newest)).argmax(-1), restore)
 
 
 def decoder(runtime: Runtime, model: Any) -> Decoder:
