@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from cli.console import out, talk
 
 if TYPE_CHECKING:
     from nas.latency.calibrate import CompositionCheck
+    from nas.latency.device import Device
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")]
@@ -71,7 +72,6 @@ def detect(
     """The profile of this machine: its CPU, or one of its NVIDIA GPUs."""
     import hardware_profiles
     from hardware_profiles import ProfileError
-    from nas.errors import StorageError
 
     if gpu is None:
         text = hardware_profiles.dump(hardware_profiles.detect())
@@ -82,7 +82,13 @@ def detect(
         text = hardware_profiles.dump(found[gpu])
     if write is None:
         print(text, end="")
-        return
+    else:
+        _write(text, write)
+
+
+def _write(text: str, write: Path) -> None:
+    from nas.errors import StorageError
+
     try:
         write.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -109,6 +115,10 @@ def calibrate(
     points: Annotated[
         int | None, typer.Option(min=5, help="Measure only so many spread blocks, and estimate the rest from them.")
     ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="Write the profile with the speeds that were measured of the device to this file."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Measure the blocks that a space needs, and how well they compose; what is cached is not measured again."""
@@ -116,16 +126,17 @@ def calibrate(
     from nas.latency import calibrate as calibration
     from nas.latency.device import Device
     from nas.latency.runners import runner_for
-    from nas.search.problem import define
+    from nas.search.problem import define, fitting
     from nas.store import Store
 
     problem = define(SearchConfig(space=space, devices=[device], workload=workload, runtime=runtime, dtype=dtype))
     ((identity, profile),) = problem.profiles.items()
     runner_for(profile)
-    candidates = list(problem.space.survey)
+    candidates = fitting(problem, problem.space.survey)
     store = Store.user_cache()
     try:
         asked = Device(profile, store, runtime, dtype)
+        speeds = _speeds(asked, write)
         if points is not None:
             model = calibration.from_points(asked, problem.blocks(candidates), points)
             talk().print(f"coefficients written to {calibration.keep(model, identity)}", soft_wrap=True)
@@ -151,11 +162,36 @@ def calibrate(
     finally:
         store.close()
     if json_:
-        print(json.dumps({"blocks": len(measured), **({} if found is None else found.to_dict())}, indent=2))
+        document = {"blocks": len(measured), "calibration": speeds, **({} if found is None else found.to_dict())}
+        print(json.dumps(document, indent=2))
         return
     print(head)
     if found is not None:
         _print_check(found)
+
+
+def _speeds(asked: Device, write: Path | None) -> dict[str, Any]:
+    """Measured of the device first: figures of its profile that they contradict are named, and never written."""
+    import hardware_profiles
+
+    found = asked.speeds()
+    rows, gflops = max(found.gemm_gflops.items(), key=lambda item: item[1])
+    talk().print(
+        f"{asked.profile.id}: {gflops:.0f} GFLOPS in products ({rows}), {found.gemv_gbps:.1f} GB/s in products with a "
+        f"vector, {found.read_gbps:.1f} GB/s in reading",
+        highlight=False,
+        soft_wrap=True,
+    )
+    try:
+        profile = hardware_profiles.calibrated(asked.profile, found)
+    except hardware_profiles.ProfileError as error:
+        if write is not None:
+            raise
+        talk().print(f"warning: {error}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        if write is not None:
+            _write(hardware_profiles.dump(profile), write)
+    return found.model_dump(mode="json")
 
 
 def _print_check(found: CompositionCheck) -> None:

@@ -40,11 +40,13 @@ def latency(
     import hardware_profiles
     import nas.workload
     import search_spaces
+    from nas.cost import cost
     from nas.latency.backends import check
 
     check(runtime, dtype)
     design = search_spaces.load_candidate(candidate)
     profile, asked = hardware_profiles.load(device), nas.workload.load(workload)
+    profile.check_room(cost(design, asked).memory_gib, str(design))
     beside: dict[str, Any] = {}
     if how is How.estimated:
         from nas.latency.estimate import Setting, estimate, known_calibration

@@ -11,9 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from hardware_profiles.detect import detect, detect_gpus
-from hardware_profiles.profile import HardwareProfile, ProfileError
+from hardware_profiles.profile import Calibration, HardwareProfile, ProfileError
 
-__all__ = ["HardwareProfile", "ProfileError", "detect", "detect_gpus", "dump", "load", "names"]
+__all__ = ["HardwareProfile", "ProfileError", "calibrated", "detect", "detect_gpus", "dump", "load", "names"]
 
 SHIPPED = Path(__file__).parent
 LOCAL = "local"
@@ -49,6 +49,24 @@ def load(name_or_path: str) -> HardwareProfile:
         return HardwareProfile.model_validate(fields)
     except ValidationError as error:
         raise ProfileError(f"{path}: {_describe(error)}") from error
+
+
+def calibrated(profile: HardwareProfile, entry: Calibration) -> HardwareProfile:
+    """The profile with what was measured of it, in place of an earlier entry of the same runtime, dtype and threads.
+
+    Raises: ProfileError where a peak or bandwidth of the profile does not fit what was measured.
+    """
+
+    def what(one: Calibration) -> tuple[object, ...]:
+        return one.runtime, one.dtype, one.threads
+
+    kept = [one for one in profile.calibration if what(one) != what(entry)]
+    fields = profile.model_dump(mode="json", by_alias=True)
+    fields["calibration"] = [one.model_dump(mode="json") for one in (*kept, entry)]
+    try:
+        return HardwareProfile.model_validate(fields)
+    except ValidationError as error:
+        raise ProfileError(f"device {profile.id}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
 
 
 def dump(profile: HardwareProfile) -> str:

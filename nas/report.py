@@ -11,6 +11,7 @@ import numpy as np
 from nas import config as configs
 from nas import report_checks as checks
 from nas import report_devices
+from nas.constraints import LATENCY_METRICS
 from nas.records import Evaluation, Latency, Quality, Training
 from nas.run_folder import ENV, RunFolder
 from nas.store import Store
@@ -234,7 +235,7 @@ def _row(run: Run, number: int, evaluation: Evaluation) -> dict[str, Any]:
         row |= {"quality": quality.value, "quality_low": quality.low, "quality_high": quality.high}
         row |= {"quality_label": quality.label}
     for device, latency in evaluation.latency.items():
-        row |= {f"{name}@{device}": getattr(latency, name) for name in ("latency_ms", "ttft_ms", "tpot_ms")}
+        row |= {f"{name}@{device}": getattr(latency, name) for name in LATENCY_METRICS}
         row |= {f"latency_low_ms@{device}": latency.low_ms, f"latency_high_ms@{device}": latency.high_ms}
         row |= {f"latency_label@{device}": latency.label}
     if cost := evaluation.cost:

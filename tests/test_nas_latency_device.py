@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runner_requests import BLOCKS, here, timing
+from runner_requests import BLOCKS, SPACE, here, timing
 
-from hardware_profiles import HardwareProfile
+from cli.latency import How, latency
+from hardware_profiles import HardwareProfile, ProfileError
 from hardware_profiles.profile import Protocol
 from nas.config import SearchConfig
 from nas.errors import NotMeasuredError
@@ -19,7 +20,7 @@ from nas.latency.device import Device
 from nas.latency.request import Request
 from nas.latency.runner_messages import Message
 from nas.latency.runners import LocalRunner
-from nas.search.problem import define
+from nas.search.problem import define, fitting
 from nas.store import Store
 
 SSH = {"kind": "ssh", "host_ref": "pi"}
@@ -105,14 +106,29 @@ def test_the_tolerance_of_the_profile_decides_what_is_measured_again(
 
 def test_budgets_of_a_profile_are_the_constraints_of_a_search_that_names_none(tmp_path: Path) -> None:
     fields = here().model_dump(mode="json", by_alias=True)
-    fields["budgets"] = {"ttft_ms": 1500, "memory_gib": 2.5}
+    fields["budgets"] = {"ttft_ms": 1500, "memory_gib": 2.5, "vision_ms": 400}
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(fields), encoding="utf-8")
     config = SearchConfig(space="micro", devices=[str(file)])
     texts = [constraint.text for constraint in define(config).constraints]
-    assert texts[-2:] == [f"ttft_ms@{fields['id']} <= 1500", "memory_gib <= 2.5"]
+    here_only = [f"ttft_ms@{fields['id']} <= 1500", f"vision_ms@{fields['id']} <= 400"]
+    assert texts[-3:] == [*here_only, "memory_gib <= 2.5"]
     told = config.model_copy(update={"constraints": ["tpot_ms <= 9"]})
     assert [constraint.text for constraint in define(told).constraints] == ["tpot_ms <= 9"]
+
+
+def test_a_device_with_too_little_memory_is_refused_with_what_is_needed(tmp_path: Path) -> None:
+    fields = here().model_dump(mode="json", by_alias=True)
+    fields["memory"]["usable_gib"] = 0.0001
+    file, design = tmp_path / "mine.yaml", tmp_path / "design.yaml"
+    file.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    design.write_text(yaml.safe_dump(SPACE.baseline), encoding="utf-8")
+    problem = define(SearchConfig(space="micro", devices=[str(file)]))
+    with pytest.raises(ProfileError, match=r"smallest design of micro needs 0\.00.* GiB, but memory\.usable_gib"):
+        fitting(problem, problem.space.survey)
+    for how in ("composed", "measured", "estimated"):
+        with pytest.raises(ProfileError, match=r"is 0\.0001; take a smaller design or another device"):
+            latency(design, device=str(file), how=How(how))
 
 
 def test_a_budget_that_nothing_would_keep_is_refused() -> None:

@@ -117,3 +117,15 @@ def test_the_command_estimates_a_device_that_is_not_here(tmp_path: Path) -> None
     )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["label"] == "estimated:datasheet"
+
+
+def test_overheads_of_the_profile_are_added_for_every_kernel_and_layer() -> None:
+    fields = hardware_profiles.load("raspberry-pi-5-8gb").model_dump(mode="json", by_alias=True)
+
+    def tpot_ms(**estimator: float) -> float:
+        profile = HardwareProfile.model_validate(fields | {"estimator": estimator})
+        return estimate(POCKET.baseline_candidate, WORKLOAD, profile).tpot_ms
+
+    none = tpot_ms(op_overhead_us=0)
+    assert tpot_ms(op_overhead_us=0, layer_overhead_us=1000) == pytest.approx(none + POCKET.baseline_candidate.lm_depth)
+    assert tpot_ms(op_overhead_us=200) - none == pytest.approx(2 * (tpot_ms(op_overhead_us=100) - none))

@@ -18,4 +18,4 @@ def context_here(profile: HardwareProfile, runtime: str = "torch-eager", dtype: 
         installed = version(package).split("+")[0]
     except PackageNotFoundError:
         raise MissingPackageError(f"runtime {runtime!r} is not installed; run: pip install {package}") from None
-    return MeasurementContext(profile.id, runtime, installed, dtype, profile.measuring_threads)
+    return MeasurementContext(profile.id, runtime, installed, dtype, profile.threads(runtime))

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from hardware_profiles import HardwareProfile
-from nas.errors import NotMeasuredError
+from hardware_profiles.profile import Calibration
+from nas.errors import NotMeasuredError, RunnerError
 from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 from nas.latency.cache import CANARY_TOLERANCE, Progress, TimingStore, ensure_blocks, quiet
@@ -84,7 +85,7 @@ class Device:
             return context_here(self.profile, self.runtime, self.dtype)
         return MeasurementContext(
             self.profile.id, self.runtime, str(self._state["runtime_version"]), self.dtype,
-            self.profile.measuring_threads,
+            self.profile.threads(self.runtime),
         )  # fmt: skip
 
     @cached_property
@@ -100,7 +101,7 @@ class Device:
         if self._is_here:
             from nas.latency.measure import canary_at
 
-            return canary_at(self.profile.measuring_threads)
+            return canary_at(self.profile.threads(self.runtime))
         return float(self._state["canary_ms"])
 
     def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT) -> Timings:
@@ -133,7 +134,7 @@ class Device:
     def _last_context(self) -> MeasurementContext:
         if self._is_here or "context" in self.__dict__:
             return self.context
-        wanted = MeasurementContext(self.profile.id, self.runtime, "", self.dtype, self.profile.measuring_threads)
+        wanted = MeasurementContext(self.profile.id, self.runtime, "", self.dtype, self.profile.threads(self.runtime))
         version = self.store.last_version(wanted)
         if version is None:
             raise NotMeasuredError(f"nothing was ever measured on {self.profile.id} in {self.runtime} {self.dtype}")
@@ -164,6 +165,13 @@ class Device:
             self.context, {key: before[key].merged(new) if key in before else new for key, new in during.items()}
         )
         return found
+
+    def speeds(self) -> Calibration:
+        """What the device does of plain products and copying, measured now."""
+        for message in self._answers(speeds=True):
+            if message["kind"] == "speeds":
+                return Calibration.model_validate(message["calibration"])
+        raise RunnerError(f"{self.profile.id} did not tell its speeds; update the program on it")
 
     def _measure(self, blocks: list[BlockSpec], keep: Callable[[dict[str, BlockTiming]], None]) -> None:
         for message in self._answers(blocks=tuple(blocks)):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hardware_profiles import HardwareProfile
+from hardware_profiles.profile import Estimator
 from nas.cache_folder import cache_folder
 from nas.latency.blocks import BlockSpec, lengths, preprocess_block, projector_block, vision_block
 from nas.latency.calibrated import CalibratedModel, Prediction
@@ -118,8 +119,9 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
     works = list(phase_works(candidate, workload, setting).values())
     found, covariance = shipped().estimate(works, sheet)
     found, covariance = own_share(profile, works, sheet, found, covariance)
-    eager = setting.runtime == "torch-eager"
-    launches = np.array([LAUNCH.middle_ms * work.kernels if eager else 0.0 for work in sums.values()])
+    launches = np.array(
+        [_starting_ms(part, work, candidate, profile.estimator, setting) for part, work in sums.items()]
+    )
     busy = np.array([each.middle_ms for each in found])
     parts = dict(zip(PARTS, (busy + launches).tolist(), strict=True))
     parts["preprocess_ms"] = workload.images * workload.batch * PREPROCESS.middle_ms
@@ -136,6 +138,15 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
         low_ms=total / factor, high_ms=total * factor,
         extrapolated=any(roofline_ms(work, sheet) < LEAST_MS for work in works),
     )  # fmt: skip
+
+
+def _starting_ms(part: str, work: Work, candidate: Candidate, own: Estimator, setting: Setting) -> float:
+    """What an eager framework takes to start the kernels of a part, by the profile's own figures where it has them."""
+    if setting.runtime != "torch-eager":
+        return 0.0
+    kernel_ms = LAUNCH.middle_ms if own.op_overhead_us is None else own.op_overhead_us / 1e3
+    layers = candidate.lm_depth if part in ("prefill_ms", "tpot_ms") else 0
+    return kernel_ms * work.kernels + layers * (own.layer_overhead_us or 0.0) / 1e3
 
 
 def phase_works(candidate: Candidate, workload: Workload, setting: Setting) -> dict[str, PhaseWork]:

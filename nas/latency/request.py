@@ -32,7 +32,7 @@ class EndToEnd:
 class Request:
     """Blocks to be timed, or candidates to be run end to end, on one device in one runtime; nothing = its state.
 
-    With both, the blocks are timed between the rounds of the candidates.
+    With both, the blocks are timed between the rounds of the candidates. `speeds`: what it does of plain products.
     """
 
     profile: HardwareProfile
@@ -43,6 +43,7 @@ class Request:
     workload: Workload | None = None
     rounds: int | None = None  # None = the profile's, else ROUNDS
     sustained_s: float = 0
+    speeds: bool = False
     seed: int = 0
 
     def to_json(self) -> str:
@@ -56,6 +57,7 @@ class Request:
                 "workload": None if self.workload is None else self.workload.model_dump(),
                 "rounds": self.rounds,
                 "sustained_s": self.sustained_s,
+                "speeds": self.speeds,
                 "seed": self.seed,
             }
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from hardware_profiles.profile import Calibration
 from nas.errors import RefusalError, RunnerError
 from nas.latency.blocks import BlockTiming
 from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
@@ -19,7 +20,7 @@ from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
 MOST_LINE_BYTES = 2**24
 SHOWN = 300  # characters of a device's own words in an error
 VERSION = re.compile(r"[\w.+-]{1,60}")
-KINDS = ("environment", "timings", "requests", "progress", "error", "done")
+KINDS = ("environment", "timings", "requests", "speeds", "progress", "error", "done")
 
 Message = dict[str, Any]
 
@@ -80,6 +81,11 @@ def _check(message: Message, request: Request) -> None:
     if message["kind"] == "requests":
         for key, fields in message["results"].items():
             _check_end_to_end(fields, request.candidates[key].key)
+
+    if message["kind"] == "speeds":
+        if not request.speeds:
+            raise ValueError("speeds that nobody asked for")
+        Calibration.model_validate(message["calibration"])
 
 
 def _check_timing(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """What runs on the device, in a process of its own: one request on stdin, JSON lines on stdout.
 
 Lines: {"kind": "environment", ...}, then for blocks {"kind": "timings", "timings": {key: record}} as each group is
-done, for candidates {"kind": "requests", "results": {key: record}}, and at last {"kind": "done", ...} or
+done, for candidates {"kind": "requests", "results": {key: record}}, for speeds {"kind": "speeds", "calibration":
+record}, and at last {"kind": "done", ...} or
 {"kind": "error", "message": ...}; {"kind": "progress"} in between says that the device is at work. What libraries
 print goes to stderr. Imports are late, so that a device that lacks a package can say so.
 """
@@ -50,19 +51,26 @@ def serve(request: Request, emit: Emit, pause: Pause = time.sleep) -> None:
             f"on it; correct identity.match of the profile, or the host that its runner names"
         )
     _pin(profile.runner.cpu_mask)
-    for runtime in profile.runtimes:
-        if runtime.name == request.runtime:
-            os.environ.update(runtime.env)
+    if runtime := profile.runtime(request.runtime):
+        os.environ.update(runtime.env)
     _measure(request, emit, pause)
 
 
 def _measure(request: Request, emit: Emit, pause: Pause) -> None:
+    from hardware_profiles import ProfileError
     from nas.latency.context import context_here
     from nas.latency.end_to_end import measure_requests
     from nas.latency.measure import canary_at, involuntary_switches, measure_blocks
+    from nas.latency.speeds import measure_speeds
 
     profile = request.profile
     context = context_here(profile, request.runtime, request.dtype)
+    asked = profile.runtime(request.runtime)
+    if asked and asked.version not in (None, context.version):
+        raise ProfileError(
+            f"{request.runtime} here is {context.version}, but runtimes of device {profile.id!r} say {asked.version}; "
+            f"install that version, or change the profile"
+        )
     emit(
         {
             "kind": "environment",
@@ -76,6 +84,10 @@ def _measure(request: Request, emit: Emit, pause: Pause) -> None:
         emit({"kind": "timings", "timings": {key: asdict(timing) for key, timing in found.items()}})
         pause(profile.runner.cooldown_s)
 
+    if request.speeds:
+        started = temperature_c()
+        speeds = measure_speeds(context.threads).model_copy(update={"temperature_c": (started, temperature_c())})
+        emit({"kind": "speeds", "calibration": speeds.model_dump(mode="json")})
     settings: dict[str, Any] = {
         "last_level_cache_mib": profile.memory.last_level_cache_mib, "protocol": profile.protocol,
         "clock": SpeakingClock(emit), "seed": request.seed, "keep": keep,
@@ -190,7 +202,7 @@ def _answer(asked: bytes, emit: Emit) -> None:
     if len(asked) > MOST_REQUEST_BYTES:
         raise ValueError(f"a request may have {MOST_REQUEST_BYTES} bytes, but this one is longer; ask for less at once")
     request = Request.from_json(asked.decode())
-    os.environ["OMP_NUM_THREADS"] = str(request.profile.measuring_threads)  # before torch is imported
+    os.environ["OMP_NUM_THREADS"] = str(request.profile.threads(request.runtime))  # before torch is imported
     serve(request, emit)
 
 

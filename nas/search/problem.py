@@ -29,7 +29,7 @@ from nas.records import Latency, Quality
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace, load_candidate
 
-LOWER_IS_BETTER = ("ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params")
+LOWER_IS_BETTER = (*constraints.LATENCY_METRICS, "memory_gib", "params")
 
 
 @dataclass
@@ -247,8 +247,10 @@ def fits_memory(problem: Problem, candidate: Candidate) -> bool:
 
 
 def fitting(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those that `fits_memory`, costed all at once."""
+    """Those that `fits_memory`, costed all at once. Raises: ProfileError where a device has room for none of them."""
     costs = cost_of_candidates(candidates, problem.workload)
+    for profile in problem.profiles.values():
+        profile.check_room(float(costs.memory_gib.min()), f"the smallest design of {problem.space.name}")
     sizes = zip(costs.memory_gib.tolist(), costs.params.tolist(), strict=True)
     return [one for one, size in zip(candidates, sizes, strict=True) if _fits(problem, *size)]
 

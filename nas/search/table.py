@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.constraints import LATENCY_METRICS
 from nas.errors import ConfigError
 from nas.quality.columns import Row
 from nas.quality.evidence import read_table
@@ -19,7 +20,7 @@ from search_spaces.reading import hint
 
 Matrix = NDArray[np.float64]
 Cell = str | int | float
-LOWER_IS_BETTER = ("ttft_ms", "tpot_ms", "latency_ms", "memory_gib", "params", "flops", "seconds", "loss", "ppl")
+LOWER_IS_BETTER = (*LATENCY_METRICS, "memory_gib", "params", "flops", "seconds", "loss", "ppl")
 SECONDS = "seconds"
 NEAR = 10  # rows that count as neighbours
 
