@@ -1,7 +1,8 @@
 """Constraints as users write them: `ttft_ms <= 500`, `memory_gib <= 4`, `latency_ms@pi <= 60% of baseline`.
 
-In place of `baseline`, which is the space's, the file of any other candidate may stand. `(soft)` at the end makes it a
-wish: it steers the sampler and is reported where it is missed, but rules nothing out.
+In place of `baseline`, which is the space's, may stand the file of another candidate, or the name of a published design
+(`search_spaces/components/references.yaml`). `(soft)` at the end makes it a wish: it steers the sampler and is reported
+where it is missed, but rules nothing out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms", "vision_ms")  # vision_ms
 METRICS = ("quality", *LATENCY_METRICS, "memory_gib", "params")
 FORM = re.compile(
     r"^\s*(?P<metric>\w+)(?:@(?P<device>[\w.-]+))?\s*(?P<sign><=|>=)\s*(?P<number>[-+0-9.eE]+)\s*"
-    r"(?:%\s*of\s+(?P<reference>baseline|\S+\.ya?ml))?\s*(?P<soft>\(soft\))?\s*$"
+    r"(?:%\s*of\s+(?P<reference>[^\s(]+))?\s*(?P<soft>\(soft\))?\s*$"
 )
 
 
@@ -33,7 +34,7 @@ class Constraint:
     upper: bool
     bound: float
     of_baseline: bool
-    of_file: str | None = None  # candidate file that a bound in percent speaks of; see `resolve`
+    of_file: str | None = None  # candidate file or published design that a bound in percent speaks of; see `resolve`
     soft: bool = False
 
     def limit(self, baseline: float | None) -> float:

@@ -19,6 +19,7 @@ ABSTRACTOR_BLOCKS = 3  # RegNet blocks before and after the pooling of Honeybee'
 DEFORMABLE_LAYERS, DEFORMABLE_POINTS = 6, 4  # of its D-Abstractor
 QFORMER_LAYERS = 12  # BERT-base
 PERCEIVER_LAYERS = 6  # Flamingo
+WIDENED = 4  # inner width of `mlp-wide` over that of the language model
 CONTEXTUAL = 10 / 64  # share of merged tokens among those that VisionZip hands on
 
 
@@ -131,6 +132,12 @@ def _mlp(bill: Bill[Count], of: Sizes[Count]) -> None:
 
 def _mlp3(bill: Bill[Count], of: Sizes[Count]) -> None:
     bill.mlp(of.tokens, of.width, of.hidden, 3)
+
+
+def _mlp_wide(bill: Bill[Count], of: Sizes[Count]) -> None:
+    bill.linear(of.tokens, of.width, WIDENED * of.hidden)
+    bill.linear(of.tokens, WIDENED * of.hidden, of.hidden)
+    bill.kernels += 1
 
 
 def _shuffled(bill: Bill[Count], of: Sizes[Count]) -> None:
@@ -278,7 +285,7 @@ def _token_packer(bill: Bill[Count], of: Sizes[Count]) -> None:
 
 POOLS_ITSELF = {"ldp", "ldp-v2", "c-abstractor", "d-abstractor", "q-former", "perceiver", "token-packer"}
 COSTS: dict[str, Callable[[Bill[Any], Sizes[Any]], None]] = {
-    "linear": _linear, "mlp": _mlp, "mlp-3": _mlp3, "pixel-shuffle": _shuffled, "ldp": _ldp, "ldp-v2": _ldp_v2,
-    "deco": _deco, "c-abstractor": _c_abstractor, "d-abstractor": _d_abstractor, "q-former": _q_former,
-    "perceiver": _perceiver, "token-packer": _token_packer, "cross-attention": _linear,
+    "linear": _linear, "mlp": _mlp, "mlp-3": _mlp3, "mlp-wide": _mlp_wide, "pixel-shuffle": _shuffled, "ldp": _ldp,
+    "ldp-v2": _ldp_v2, "deco": _deco, "c-abstractor": _c_abstractor, "d-abstractor": _d_abstractor,
+    "q-former": _q_former, "perceiver": _perceiver, "token-packer": _token_packer, "cross-attention": _linear,
 }  # fmt: skip

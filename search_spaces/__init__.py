@@ -8,6 +8,7 @@ from typing import Any
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError, unknown
 from search_spaces.reading import check, read_mapping
+from search_spaces.references import reference
 from search_spaces.rules import buildable
 from search_spaces.space import SearchSpace
 
@@ -38,7 +39,12 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> SearchSp
 
 
 def load_candidate(path: Path) -> Candidate:
-    """A candidate from its YAML file, checked for what can be built at all. Raises: SpaceError."""
+    """A candidate from its YAML file, checked for what can be built at all; or a published design by its bare name.
+
+    Raises: SpaceError.
+    """
+    if path.suffix not in {".yaml", ".yml"} and len(path.parts) == 1:
+        return reference(str(path)).candidate
     candidate = check(read_mapping(path, SpaceError), Candidate, str(path), SpaceError)
     problem = buildable(candidate)
     if problem:

@@ -15,6 +15,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.catalogue import SpaceError
 from search_spaces.numbering import Codes, Numbering
 from search_spaces.reading import check
+from search_spaces.references import reference
 from search_spaces.rules import ORDER, REQUIRED, Rule, broken, buildable, building_rules
 from search_spaces.sizes import Value
 from search_spaces.values import check_values
@@ -27,7 +28,7 @@ class SearchSpace(BaseModel):
     """What may be built. Axes are ordered lists; every candidate keeps every rule.
 
     `axes` holds what the space declares: the seven that each must, and of the others those it wants. An axis that is
-    not declared stays at the candidate's default.
+    not declared stays at the candidate's default. `baseline` may be the name of a published design.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,11 +42,13 @@ class SearchSpace(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_ranges(cls, data: Any) -> Any:
+    def _expand_shorthands(cls, data: Any) -> Any:
         if not isinstance(data, dict) or not isinstance(data.get("axes"), dict):
             return data
-        axes = {name: _expand(name, axis) for name, axis in data["axes"].items()}
-        return {**data, "axes": axes}
+        data = {**data, "axes": {name: _expand(name, axis) for name, axis in data["axes"].items()}}
+        if isinstance(data.get("baseline"), str):
+            data["baseline"] = reference(data["baseline"]).candidate.model_dump(exclude_defaults=True)
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:

@@ -11,21 +11,7 @@ import search_spaces
 from nas.cost import cost
 from search_spaces.rules import buildable
 
-# Parameters as published. The three SmolVLM: elements of the checkpoint, which carries a head of its own beside the
-# embedding. That of 256M was found in public repositories that quote it (not read off the hub); those of 500M-Video and
-# Instruct are written from memory. nanoVLM: "222M" of the README of huggingface/nanoVLM.
-PUBLISHED = {
-    "edge": 256_484_928,  # HuggingFaceTB/SmolVLM-256M-Instruct
-    "video-edge": 507_482_304,  # HuggingFaceTB/SmolVLM2-500M-Video-Instruct
-    "laptop": 2_246_272_880,  # HuggingFaceTB/SmolVLM-Instruct
-    "full": 222_000_000,  # lusxvr/nanoVLM-222M
-}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_the_baseline_has_the_parameters_of_the_published_model(name: str) -> None:
-    baseline = search_spaces.load(name).baseline_candidate
-    assert cost(baseline, nas.workload.load("vqa-short")).params == pytest.approx(PUBLISHED[name], rel=0.01)
+LARGE = ("edge", "video-edge", "laptop", "full")
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("edge", 64), ("video-edge", 64), ("laptop", 81), ("full", 49)])
@@ -35,7 +21,7 @@ def test_the_baseline_reads_as_many_visual_tokens_as_the_published_model(name: s
     assert cost(baseline, nas.workload.load("vqa-short")).visual_tokens == tokens
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", LARGE)
 def test_what_is_drawn_is_buildable_and_has_a_cost(name: str) -> None:
     workload, space = nas.workload.load("vqa-short"), search_spaces.load(name)
     assert not space.enumerable

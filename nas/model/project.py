@@ -8,6 +8,7 @@ from collections.abc import Callable
 from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
+from nas.cost_connector import WIDENED
 from nas.model.abstract import CAbstractor, DAbstractor
 from nas.model.compress import build_compressor
 from nas.model.cross import CrossAttention
@@ -120,6 +121,9 @@ PROJECTORS: dict[str, Callable[[int, int, int, int], nn.Module]] = {
     "linear": lambda width, hidden, side, factor: nn.Linear(width, hidden),
     "mlp": lambda width, hidden, side, factor: mlp(width, hidden),
     "mlp-3": lambda width, hidden, side, factor: mlp(width, hidden, 3),
+    "mlp-wide": lambda width, hidden, side, factor: nn.Sequential(
+        nn.Linear(width, WIDENED * hidden), nn.GELU(), nn.Linear(WIDENED * hidden, hidden)
+    ),
     "pixel-shuffle": lambda width, hidden, side, factor: ShuffleProjector(width, hidden),
     "ldp": lambda width, hidden, side, factor: Ldp(width, hidden, factor),
     "ldp-v2": lambda width, hidden, side, factor: LdpV2(width, hidden, factor),
