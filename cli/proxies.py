@@ -60,7 +60,7 @@ def score_candidate(
     from nas.model import build
 
     talk().print(f"building {design}", highlight=False)
-    model = build(design, seed=seed)
+    model = build(design, seed=seed, quantised=False)
     scores = score(model, probe_batch(model, seed), wanted)
     if as_json:
         rows = {name: {"value": s.value, "seconds": s.seconds, "reason": s.reason} for name, s in scores.items()}

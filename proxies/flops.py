@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -39,6 +41,20 @@ def flops(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
         "logits_to_keep": 1,
     }
     counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), _countable_experts(model), counter:
         torch.func.functional_call(model, state, (), inputs)
     return float(counter.get_total_flops())
+
+
+@contextmanager
+def _countable_experts(model: nn.Module) -> Iterator[None]:
+    """Experts run as a batch of the same products: their grouped kernel has no meta form in float32."""
+    configs: dict[int, Any] = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    grouped = {key: one for key, one in configs.items() if getattr(one, "_experts_implementation", "") == "grouped_mm"}
+    for config in grouped.values():
+        config._experts_implementation = "batched_mm"
+    try:
+        yield
+    finally:
+        for config in grouped.values():
+            config._experts_implementation = "grouped_mm"

@@ -229,6 +229,10 @@ def _softmax(network: PositiveNetwork, x: Tensor, dim: int = -1, *_: Any, **__: 
     return _normalised(x, dim)
 
 
+def _grouped(network: PositiveNetwork, *_: Any, **__: Any) -> Tensor:
+    raise ProxyError("no positive form is known of experts, whose router picks by sign; leave lm_experts at 0")
+
+
 HANDLERS: dict[Function, Callable[..., Tensor]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
@@ -241,4 +245,5 @@ HANDLERS: dict[Function, Callable[..., Tensor]] = {
     torch.softmax: _softmax,
     Tensor.softmax: _softmax,
     F.scaled_dot_product_attention: PositiveNetwork.attention,
+    torch._grouped_mm: _grouped,
 }

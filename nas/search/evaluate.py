@@ -59,5 +59,5 @@ def _score(task: Task) -> dict[str, ProxyScore]:
     from nas.model import build
     from nas.quality.score import probe_batch, score
 
-    model = build(task.candidate, seed=task.seed)
+    model = build(task.candidate, seed=task.seed, quantised=False)  # kernels of narrow weights have no gradients
     return score(model, probe_batch(model, task.seed), task.proxies)
