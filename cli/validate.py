@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def validate_table(
-    table: Annotated[Path, typer.Argument(help="CSV, JSON or JSON lines of trained models: one row a model.")],
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSON lines of trained models: one row a model.")],
     truth: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +118,7 @@ def _show(scores: list[Ranking], params: str, latency: str | None) -> None:
 
 def _conclude(ceiling: NoiseCeiling | None, anchored: AnchoredRanking | None) -> None:
     if ceiling:
-        text = f"noise ceiling, {ceiling.designs} designs trained twice: rho {ceiling.rho:+.3f}, tau {ceiling.tau:+.3f}"
+        text = f"noise ceiling, {ceiling.designs} designs trained again: rho {ceiling.rho:+.3f}, tau {ceiling.tau:+.3f}"
         out().print(text, highlight=False)
     if anchored:
         at_latency = anchored.tau_equal_latency

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from proxies.batch import IGNORED, ProbeBatch
+from proxies.probing import entering
 from proxies.registry import ProxyError, proxy
 
 ROUNDS, FLOOR = 100, 1e-10
@@ -24,11 +25,7 @@ ROUNDS, FLOOR = 100, 1e-10
 )
 def logme(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """The answer is the last label of a sample. Needs tens of samples with real labels to say anything."""
-    rows = []
-    for part in batch.split(splits):
-        with torch.no_grad():
-            rows.append(part.visual_tokens(model).mean(dim=1).double())
-    features, places = torch.cat(rows).numpy(), batch.labels != IGNORED
+    features, places = entering(model, batch, splits).mean(dim=1).numpy(), batch.labels != IGNORED
     if not bool(places.any(dim=1).all()):
         raise ProxyError("logme needs a label in every sample")
     last = places.shape[1] - 1 - places.flip(1).int().argmax(dim=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
 from proxies.anatomy import embedding
 from proxies.batch import ProbeBatch
+from proxies.probing import entering
 from proxies.registry import proxy
 
 MOST_WORDS = 4096
@@ -25,9 +25,5 @@ def token_alignment(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """At most 4096 of the embeddings, evenly spaced."""
     words = embedding(model)
     words = F.normalize(words[:: -(-len(words) // MOST_WORDS)].float(), dim=1)
-    total = 0.0
-    for part in batch.split(splits):
-        with torch.no_grad():
-            tokens = F.normalize(part.visual_tokens(model).flatten(0, 1).float(), dim=1)
-        total += float((tokens @ words.T).amax(dim=1).double().sum()) / (len(tokens) // len(part))
-    return total / len(batch)
+    tokens = F.normalize(entering(model, batch, splits).flatten(0, 1).float(), dim=1)
+    return float((tokens @ words.T).amax(dim=1).double().mean())

@@ -15,8 +15,8 @@ from cli.proxies import app
 from nas.errors import ConfigError
 from nas.quality.agreement import agreement_at_equal_cost
 from nas.quality.architecture import architecture
-from nas.quality.columns import truth_column, where
-from nas.quality.evidence import read_table
+from nas.quality.columns import number, truth_column, where
+from nas.quality.evidence import compare, noise_ceiling, read_table
 
 REFERENCE = Path(__file__).parents[1] / "proxies" / "reference"
 GPT2 = {
@@ -198,3 +198,75 @@ def test_equal_cost_agrees_with_counting_pairs_one_by_one() -> None:
             decided, untied_score, untied_truth = decided + a * b, untied_score + (a != 0), untied_truth + (b != 0)
     found = agreement_at_equal_cost(scores, truth, params)
     assert found.pairs == total and found.kendall_tau == pytest.approx(decided / np.sqrt(untied_score * untied_truth))
+
+
+ELASTIC = {"hidden_dim": 192, "mlp_ratio": [3.5, 4.0, 3.5], "depth": 3, "num_heads": [4, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mlp_ratio": []}, {"mlp_ratio": [None, 4.0, 4.0]}, {"mlp_ratio": 0}, {"num_heads": ["many"]}, {"depth": 10**9}],
+)
+def test_a_design_that_says_no_sizes_is_no_architecture(change: dict[str, Any]) -> None:
+    assert architecture({**ELASTIC, **change}) is None
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"hidden_dim": 192.0, "depth": 3.0},
+        {"mlp_ratio": ["3.5", "4.0", "3.5"]},
+        {"mlp_ratio": "[3.5, 4, 3.5]", "num_heads": "[4, 3, 4]", "depth": "3", "hidden_dim": "192.0"},
+    ],
+)
+def test_the_writing_of_a_number_does_not_change_the_architecture(same: dict[str, Any]) -> None:
+    assert architecture({**ELASTIC, **same}) == architecture(ELASTIC) is not None
+    shouted = {f"Arch.{name.title().replace('_', '-')}": value for name, value in {**ELASTIC, **same}.items()}
+    assert architecture(shouted) == architecture(ELASTIC)
+
+
+@pytest.mark.parametrize(("text", "value"), [("76.1%", 76.1), (" 0.5 ", 0.5), ("1,234,567", 1234567.0), ("1,2", None)])
+def test_numbers_are_read_as_people_write_them(text: str, value: float | None) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(("name", "separator"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t"), ("T.CSV", ",")])
+def test_separators_and_byte_order_marks_are_no_data(tmp_path: Path, name: str, separator: str) -> None:
+    file = tmp_path / name
+    file.write_text("\ufeff" + f"params{separator} accuracy\n1{separator}2\n", encoding="utf-8")
+    assert read_table(file) == [{"params": "1", "accuracy": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("t.csv", "params,accuracy\n", "has no rows"),
+        ("t.csv", "", "has no rows"),
+        ("t.csv", "params,accuracy\n1,2\n1,2,3\n", "line 3 has more cells"),
+        ("t.jsonl", '{"params": 1}\n{"params":\n', "line 2"),
+        ("t.xls", "", "ends in .csv"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_where(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=reason):
+        read_table(tmp_path / name)
+
+
+def test_a_constant_truth_is_called_so() -> None:
+    with pytest.raises(ConfigError, match="one and the same number"):
+        compare([{"params": 1, "acc": 3}, {"params": 2, "acc": 3}], truth="acc", params="params")
+
+
+def test_the_noise_ceiling_uses_every_repeat() -> None:
+    """Second trainings agree with the first, third ones reverse them: the three pairs have rho 1, -1, -1."""
+    rows = [{"key": d, "acc": value} for d in range(5) for value in (d, d, -d)]
+    assert noise_ceiling(rows, truth="acc", design="key").rho == pytest.approx(-1 / 3)
+    with pytest.raises(ConfigError, match="no column 'kye'; did you mean 'key'"):
+        noise_ceiling(rows, truth="acc", design="kye")
+
+
+def test_published_metrics_may_be_nested_and_unknown(tmp_path: Path) -> None:
+    rows = [{"group_id": "a", "metrics": {"vqa": 50 + n, "gqa": float("nan")}, "lm_params_M": n} for n in range(1, 6)]
+    found = validated(str(written(tmp_path / "t.jsonl", rows)))
+    assert found["groups"] == 1 and found["mean_rho"]["log LM params"] == pytest.approx(1.0)

@@ -55,7 +55,7 @@ def test_the_report_shows_the_score_beside_the_truth(finished: Path) -> None:
     for name in ("report.md", "report.html"):
         text = (folder / name).read_text(encoding="utf-8")
         assert "Score against training" in text and "params tau" in text
-        assert "Noise ceiling unknown: no repeats" in text and "Proxies offered to the score" in text
+        assert "Noise ceiling at most about rho" in text and "Proxies offered to the score" in text
     fitted = json.loads((folder / "front.json").read_text(encoding="utf-8"))["score_fit"]["proxies"]
     assert "flops" in fitted["gains"] and "synflow" not in fitted["gains"]
 

@@ -1,9 +1,10 @@
 """How well K anchors of `main` rank models that were not trained, on the micro-VLM benchmark.
 
     python bench/quality/anchored.py [--sets main|test] [--draws 40] [--admission]
+    python bench/quality/anchored.py --kinds [--sets test]       each kind of question, and the score without saturated ones
 
 Accuracy is the mean over question kinds of (accuracy - blind) / (1 - blind); easy-vqa's yes/no questions are left out,
-since no model beats the text there. `main` scores the models of main that are no anchors and is for development;
+since no model beats the text there. A kind is saturated where a tenth of `main` answers SATURATED of it or more. `main` scores the models of main that are no anchors and is for development;
 `test` scores the test set. Anchors are chosen of a random half of main, so that the draws differ.
 """
 
@@ -33,16 +34,36 @@ from search_spaces.catalogue import language_model
 
 REFERENCE = Path(__file__).parents[2] / "proxies" / "reference"
 LEFT_OUT = "easy-yes-no"
+SATURATED, SHARE = 0.95, 0.10
 
 
-def rows() -> list[dict]:
-    blind = json.loads((REFERENCE / "microvlm.about.json").read_text(encoding="utf-8"))["blind"]
+def blind_by_kind() -> dict[str, float]:
+    return json.loads((REFERENCE / "microvlm.about.json").read_text(encoding="utf-8"))["blind"]
+
+
+def rows(left_out: frozenset[str] = frozenset({LEFT_OUT})) -> list[dict]:
+    blind = blind_by_kind()
     found = []
     for line in (REFERENCE / "microvlm.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        over = [(row["accuracy"][kind] - low) / (1 - low) for kind, low in blind.items() if kind != LEFT_OUT]
+        over = [(row["accuracy"][kind] - low) / (1 - low) for kind, low in blind.items() if kind not in left_out]
         found.append({**row, "truth": sum(over) / len(over), "candidate": Candidate(**row["candidate"])})
     return found
+
+
+def saturated(table: list[dict]) -> frozenset[str]:
+    """By the rows of main alone."""
+    columns = {kind: [row["accuracy"][kind] for row in table if row["set"] == "main"] for kind in blind_by_kind()}
+    return frozenset(kind for kind, values in columns.items() if np.mean(np.array(values) >= SATURATED) >= SHARE)
+
+
+def show_kinds(table: list[dict], full: frozenset[str]) -> None:
+    print(f"{'kind':12} blind   worst  median    best  share of main at {SATURATED} or more")
+    for kind, low in blind_by_kind().items():
+        values = np.array([row["accuracy"][kind] for row in table if row["set"] == "main"])
+        word = "  saturated" if kind in full else "  left out: none beats the text" if kind == LEFT_OUT else ""
+        print(f"{kind:12} {low:.3f}   {values.min():.3f}   {np.median(values):.3f}   {values.max():.3f}"
+              f"  {np.mean(values >= SATURATED):.2f}{word}")  # fmt: skip
 
 
 def noise_ceiling(table: list[dict]) -> tuple[float, int] | None:
@@ -64,8 +85,13 @@ def main() -> None:
     arguments.add_argument("--sets", choices=["main", "test"], default="main")
     arguments.add_argument("--admission", action="store_true", help="also with proxies to admit of; slow")
     arguments.add_argument("--draws", type=int, default=40)
+    arguments.add_argument("--kinds", action="store_true", help="each kind of question; score without saturated ones")
     given = arguments.parse_args()
     table, space = rows(), load("microvlm").candidates
+    if given.kinds:
+        full = saturated(table)
+        show_kinds(table, full)
+        table = rows(full | {LEFT_OUT})
     request = workload.load("vqa-short")
     fit_on = [row for row in table if row["set"] == "main"]
     scored = [row for row in table if row["set"] == given.sets]

@@ -53,10 +53,11 @@ def bootstrap(scores: Sequence[float], truth: Sequence[float]) -> dict[str, tupl
     """
     generator = random.Random(0)
     places = range(len(scores))
+    score, result = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
     drawn: dict[str, list[float]] = {"kendall_tau": [], "spearman_rho": []}
     for _ in range(RESAMPLES if len(scores) > 2 else 0):
         chosen = generator.choices(places, k=len(scores))
-        found = agreement([scores[i] for i in chosen], [truth[i] for i in chosen])
+        found = agreement(score[chosen].tolist(), result[chosen].tolist())
         for name, values in drawn.items():
             value = getattr(found, name)
             if value is not None:
@@ -75,12 +76,16 @@ def agreement_at_equal_cost(
     scores: Sequence[float], truth: Sequence[float], params: Sequence[float], band: float = BAND
 ) -> BandAgreement:
     """tau-b = (concordant - discordant) / sqrt(pairs untied in score x pairs untied in truth), in the band."""
-    size = np.asarray(params, dtype=float)
-    first, second = np.triu_indices(len(size), 1)
-    equal = np.maximum(size[first], size[second]) <= band * np.minimum(size[first], size[second])
-    first, second = first[equal], second[equal]
-    score, result = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
-    by_score, by_truth = np.sign(score[first] - score[second]), np.sign(result[first] - result[second])
-    untied = int((by_score != 0).sum()) * int((by_truth != 0).sum())
-    tau = float((by_score * by_truth).sum()) / math.sqrt(untied) if untied else None
-    return BandAgreement(len(first), tau)
+    order = np.argsort(np.asarray(params, dtype=float), kind="stable")
+    size, score, result = (np.asarray(column, dtype=float)[order] for column in (params, scores, truth))
+    ends = np.searchsorted(size, band * size, side="right")
+    pairs = balance = by_score_untied = by_truth_untied = 0
+    for place, end in enumerate(ends):  # a row's partners stand right behind it; a matrix of all pairs may not fit
+        by_score = np.sign(score[place + 1 : end] - score[place])
+        by_truth = np.sign(result[place + 1 : end] - result[place])
+        pairs += len(by_score)
+        balance += int((by_score * by_truth).sum())
+        by_score_untied += np.count_nonzero(by_score)
+        by_truth_untied += np.count_nonzero(by_truth)
+    untied = by_score_untied * by_truth_untied
+    return BandAgreement(pairs, balance / math.sqrt(untied) if untied else None)

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-DEPTH = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth", "layers")
-WIDTH = ("d_model", "hidden_size", "hidden_dim", "embed_dim", "n_embd", "width", "hidden")
+from nas.quality.columns import leaf, number
+
+DEPTH = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth", "layers", "layer_num", "num_blocks")
+WIDTH = ("d_model", "hidden_size", "hidden_dim", "embed_dim", "embedding_dim", "n_embd", "width", "hidden", "dim")
 FFN = ("d_inner", "intermediate_size", "feed_forward_dimension", "ffn_dim", "d_ff", "mlp_dim", "ffn")
 HEADS = ("n_head", "num_heads", "num_attention_heads", "heads")
 RATIO, STAGE_WIDTH, LAYERS = ("mlp_ratio",), ("base_dim",), ("encoder_layers", "layers_config")
 ELASTIC_HEAD = (
     64  # AutoFormer (Chen et al. 2021): a layer has more or fewer heads of this width, at one embedding width
 )
+MOST_LAYERS = 4096  # a larger depth counts something else
 FIRST_FFN = 1024  # FlexiBERT's benchmark as trained: hidden -> 1024, then dense layers (Serianni & Kalita 2023)
 
 
@@ -70,7 +73,7 @@ class Architecture:
 
 def architecture(row: Mapping[str, Any]) -> Architecture | None:
     """Of a flat row with dotted names; None where it does not name depth, width and feed-forward layers."""
-    found = {key.rsplit(".", 1)[-1]: _plain(value) for key, value in reversed(list(row.items()))}
+    found = {leaf(key): _plain(value) for key, value in reversed(list(row.items()))}
     layers = _first(found, LAYERS)
     width = _first(found, WIDTH)
     if isinstance(layers, list) and layers and all(isinstance(layer, dict) for layer in layers):
@@ -78,15 +81,16 @@ def architecture(row: Mapping[str, Any]) -> Architecture | None:
     if _first(found, STAGE_WIDTH) is not None:
         return _by_stages(found)
     depth, heads = _first(found, DEPTH), _first(found, HEADS)
-    if not _count(depth) or not _count(width):
+    if not _count(depth) or not _count(width) or depth > MOST_LAYERS:
         return None
     ratio = _first(found, RATIO)
-    inner = _first(found, FFN) if ratio is None else [width * one for one in _each(ratio, depth)]
-    if inner is None:
-        return None
+    inner = _each(_first(found, FFN) if ratio is None else ratio, depth)
     elastic = ratio is not None and isinstance(heads, list)
-    attention = [ELASTIC_HEAD * one for one in _each(heads, depth)] if elastic else [width] * depth
-    built = [_layer(width, int(a), [int(f)]) for a, f in zip(attention, _each(inner, depth), strict=True)]
+    attention = _each(heads, depth) if elastic else [1.0] * depth
+    if inner is None or attention is None:
+        return None
+    own, other = (ELASTIC_HEAD if elastic else width), (1 if ratio is None else width)
+    built = [_layer(width, int(own * a), [int(other * f)]) for a, f in zip(attention, inner, strict=True)]
     return Architecture(tuple(built), (width,) * depth)
 
 
@@ -102,11 +106,10 @@ def _by_layers(layers: Sequence[Mapping[str, Any]], width: Any) -> Architecture 
         return None
     built = []
     for layer in layers:
-        inner = _first(layer, FFN)
-        if not _count(inner):
+        inner, dense = _plain(_first(layer, FFN)), _plain(layer.get("num_feed_forward"))
+        if not _count(inner) or not (dense is None or _count(dense)):
             return None
-        dense = layer.get("num_feed_forward")
-        chain = [inner] if dense is None else [FIRST_FFN, *[inner] * (int(dense) - 1)]
+        chain = [inner] if dense is None else [FIRST_FFN, *[inner] * (dense - 1)]
         built.append(_layer(width, width, chain))
     return Architecture(tuple(built), (width,) * len(built))
 
@@ -114,11 +117,13 @@ def _by_layers(layers: Sequence[Mapping[str, Any]], width: Any) -> Architecture 
 def _by_stages(found: Mapping[str, Any]) -> Architecture | None:
     """PiT (Heo et al. 2021): stage s is base_dim x num_heads[s] wide."""
     base, depths, heads = _first(found, STAGE_WIDTH), _first(found, DEPTH), _first(found, HEADS)
-    ratio = _first(found, RATIO)
-    if not isinstance(depths, list) or not isinstance(heads, list) or len(depths) != len(heads) or ratio is None:
+    if not isinstance(depths, list) or not isinstance(heads, list) or len(depths) != len(heads) or not depths:
+        return None
+    ratio = _each(_first(found, RATIO), len(depths))
+    if ratio is None or not all(_count(one) for one in (base, *depths, *heads)) or sum(depths) > MOST_LAYERS:
         return None
     widths = [base * count for count, depth in zip(heads, depths, strict=True) for _ in range(depth)]
-    ratios = [one for one, depth in zip(_each(ratio, len(depths)), depths, strict=True) for _ in range(depth)]
+    ratios = [one for one, depth in zip(ratio, depths, strict=True) for _ in range(depth)]
     built = [_layer(width, width, [int(width * one)]) for width, one in zip(widths, ratios, strict=True)]
     return Architecture(tuple(built), tuple(widths))
 
@@ -127,10 +132,13 @@ def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((found[name] for name in names if found.get(name) is not None), None)
 
 
-def _each(value: Any, count: int) -> list[float]:
-    """One a layer. A list that is too short repeats its last entry."""
-    values = list(value) if isinstance(value, list) else [value]
-    return (values + values[-1:] * count)[:count]
+def _each(value: Any, count: int) -> list[float] | None:
+    """One a layer, above zero; None where it says none. A list that is too short repeats its last entry."""
+    values = [number(one) for one in (value if isinstance(value, list) else [value])]
+    known = [one for one in values if one is not None and one > 0]
+    if not values or len(known) < len(values):
+        return None
+    return (known + known[-1:] * count)[:count]
 
 
 def _count(value: Any) -> bool:
@@ -138,11 +146,12 @@ def _count(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """What a CSV cell stands for: `12` a number, `[3, 4]` a list."""
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return value
-    return int(parsed) if isinstance(parsed, float) and parsed.is_integer() else parsed
+    """What a CSV cell stands for: `12` and `12.0` a whole number, `[3, 4]` a list."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        return [_plain(one) if isinstance(one, float) else one for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -13,20 +13,37 @@ from search_spaces.reading import hint
 
 Row = dict[str, Any]
 
-TRUTHS = ("truth", "valid_ppl", "val_ppl", "ppl", "perplexity", "val_loss", "valid_loss", "accuracy", "acc", "glue")
-PARAMS = ("params", "nonembedding", "n_params", "num_params", "param_count", "non_embedding_params")
-LOWER = re.compile(r"ppl|perplex|loss|error|\bwer\b", re.IGNORECASE)
+TRUTHS = (
+    *("truth", "valid_ppl", "val_ppl", "test_ppl", "ppl", "perplexity", "val_loss", "valid_loss", "test_loss", "loss"),
+    *("accuracy", "acc", "test_accuracy", "test_acc", "val_accuracy", "val_acc", "valid_acc", "top1", "top_1"),
+    *("top1_acc", "top_1_accuracy", "glue"),
+)
+PARAMS = (
+    *("params", "nonembedding", "n_params", "num_params", "param_count", "non_embedding_params", "parameters"),
+    *("num_parameters", "total_params", "params_m"),
+)
+LOWER = re.compile(r"ppl|perplex|loss|error|(?<![a-z])(wer|cer|nll|bpc|bpb|fid|mse|rmse)(?![a-z])", re.IGNORECASE)
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 def number(value: Any) -> float | None:
-    """A finite number, also one that a CSV holds as text."""
+    """A finite number, also one that a CSV holds as text: `0.5`, `76.1%` (76.1), `1,234,567`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str):
+        value = value.strip().removesuffix("%")
+        if THOUSANDS.fullmatch(value):
+            value = value.replace(",", "")
     try:
         found = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
+
+
+def leaf(name: str) -> str:
+    """The last part of a dotted name as names are compared: `arch.Hidden-Dim` is hidden_dim."""
+    return re.sub(r"[^a-z0-9]+", "_", name.rsplit(".", 1)[-1].lower()).strip("_")
 
 
 def numeric_columns(rows: Sequence[Row]) -> list[str]:
@@ -68,8 +85,8 @@ def truth_column(rows: Sequence[Row], wanted: str | None) -> tuple[str, list[Row
         if wanted not in known:
             raise ConfigError(f"the table has no numeric column {wanted!r}; {hint(wanted, sorted(known), 'columns')}")
         return wanted, list(rows)
-    for leaf in TRUTHS:
-        fitting = [name for name in known if name.rsplit(".", 1)[-1].lower() == leaf]
+    for usual in TRUTHS:
+        fitting = [name for name in known if leaf(name) == usual]
         if len(fitting) == 1:
             return fitting[0], list(rows)
     raise ConfigError(f"which column is the trained result? name it by --truth; numeric columns: {', '.join(known)}")
@@ -82,8 +99,8 @@ def params_column(rows: Sequence[Row], wanted: str | None, counted: str | None) 
         if wanted not in known:
             raise ConfigError(f"the table has no numeric column {wanted!r}; {hint(wanted, sorted(known), 'columns')}")
         return wanted
-    for leaf in PARAMS:
-        fitting = [name for name in known if name.rsplit(".", 1)[-1].lower() == leaf]
+    for usual in PARAMS:
+        fitting = [name for name in known if leaf(name) == usual]
         if len(fitting) == 1:
             return fitting[0]
     if counted is None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from nas.errors import ConfigError
@@ -50,21 +53,50 @@ class NoiseCeiling:
 
 
 def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV, JSON (a list) or JSON-lines file; nested fields become dotted names. Raises: ConfigError."""
-    if path.suffix not in {".csv", ".jsonl", ".json"}:
-        raise ConfigError(f"a table ends in .csv, .json or .jsonl, but got {path.name!r}")
+    """Rows of a CSV, TSV, JSON (a list) or JSON-lines file; nested fields become dotted names. Raises: ConfigError."""
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise ConfigError(f"a table ends in {', '.join(READERS)}, but got {path.name!r}")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".csv":
-                return [dict(row) for row in csv.DictReader(file)]
-            if path.suffix == ".json":
-                rows = json.load(file)
-                if not isinstance(rows, list):
-                    raise ValueError("it must hold a list of rows")
-                return [_flat(row) for row in rows]
-            return [_flat(json.loads(line)) for line in file if line.strip()]
-    except (OSError, ValueError) as error:
+        rows = read(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    if not rows:
+        raise ConfigError(f"the table {path} has no rows; it needs one a trained model")
+    return rows
+
+
+def _read_csv(text: str) -> list[Row]:
+    """Separated by whichever of comma, semicolon and tab stands most often in the header."""
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    rows = []
+    for row in reader:
+        if None in row:
+            raise ValueError(f"line {reader.line_num} has more cells than the header")
+        rows.append({name.strip(): value for name, value in row.items()})
+    return rows
+
+
+def _read_json(text: str) -> list[Row]:
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        raise ValueError("it must hold a list of rows")
+    return [_flat(row) for row in rows]
+
+
+def _read_json_lines(text: str) -> list[Row]:
+    rows = []
+    for number_of_line, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(_flat(json.loads(line)))
+            except ValueError as error:
+                raise ValueError(f"line {number_of_line}: {error}") from None
+    return rows
+
+
+READERS = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_json_lines}
 
 
 def compare(
@@ -89,6 +121,8 @@ def compare(
     }  # a constant ranks nothing
     for wanted in filter(None, (truth, params, latency, depth, width)):
         if wanted not in numeric:
+            if any(value is not None for value in columns.get(wanted, ())):
+                raise ConfigError(f"column {wanted!r} holds one and the same number in every row, which ranks nothing")
             known = hint(wanted, sorted(numeric), "numeric columns")
             raise ConfigError(f"the table has no numeric column {wanted!r}; {known}")
     if depth and width:
@@ -103,10 +137,13 @@ def compare(
 
 
 def noise_ceiling(rows: Sequence[Row], *, truth: str, design: str) -> NoiseCeiling:
-    """From designs that were trained at least twice: rank correlation of their first with their second result.
+    """From designs that were trained at least twice: rank correlation of one training with another, mean of all pairs.
 
-    Raises: ConfigError where fewer than five designs repeat.
+    A pair is a training's place among those of its design; as many as every repeated design has. Raises: ConfigError
+    where fewer than five designs repeat.
     """
+    if not any(design in row for row in rows):
+        raise ConfigError(f"the table has no column {design!r}; {hint(design, sorted({k for r in rows for k in r}))}")
     results: dict[str, list[float]] = {}
     for row in rows:
         value = number(row.get(truth))
@@ -117,8 +154,12 @@ def noise_ceiling(rows: Sequence[Row], *, truth: str, design: str) -> NoiseCeili
         raise ConfigError(
             f"a noise ceiling needs five designs with two rows or more, but column {design!r} has {len(repeated)}"
         )
-    found = agreement([values[0] for values in repeated], [values[1] for values in repeated])
-    return NoiseCeiling(len(repeated), found.spearman_rho or 0.0, found.kendall_tau or 0.0)
+    found = [
+        agreement([values[a] for values in repeated], [values[b] for values in repeated])
+        for a, b in combinations(range(min(map(len, repeated))), 2)
+    ]
+    rho = fmean(one.spearman_rho or 0.0 for one in found)
+    return NoiseCeiling(len(repeated), rho, fmean(one.kendall_tau or 0.0 for one in found))
 
 
 def _rank(

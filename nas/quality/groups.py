@@ -18,6 +18,7 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata, spearmanr
 
 from nas.errors import ConfigError
+from nas.quality.columns import number
 from nas.quality.gaussian import COVERAGE, Matrix
 from nas.quality.published import features, known_groups, score
 
@@ -44,7 +45,7 @@ class Group:
 
 def is_published(rows: Sequence[Row]) -> bool:
     """Whether a table is of this kind."""
-    return bool(rows) and all(name in rows[0] for name in COLUMNS)
+    return bool(rows) and all(any(one.partition(".")[0] == name for one in rows[0]) for name in COLUMNS)
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:
@@ -65,12 +66,11 @@ def groups(rows: Sequence[Row]) -> list[Group]:
 
 def truth(rows: Sequence[Row]) -> Matrix | None:
     """Mean ranks (rows,), or None without a shared metric."""
-    metrics = [_metrics(row["metrics"]) for row in rows]
+    metrics = [_metrics(row) for row in rows]
     shared = set(metrics[0]).intersection(*metrics[1:])
     usable = [
         name for name in sorted(shared)
-        if not any(word in name.lower() for word in LOWER)
-        and all(isinstance(one[name], int | float) for one in metrics) and len({one[name] for one in metrics}) > 1
+        if not any(word in name.lower() for word in LOWER) and len({one[name] for one in metrics}) > 1
     ]  # fmt: skip
     if not usable:
         return None
@@ -88,10 +88,10 @@ def rho(scores: Sequence[float | None], goal: Matrix) -> float:
 
 BASELINES: dict[str, Callable[[Row], float | None]] = {
     "scaling law": lambda row: _law(row),
-    "log LM params": lambda row: _number(row.get("lm_params_M")),
-    "visual tokens": lambda row: _number(row.get("visual_tokens_after_compression")),
-    "encoder params": lambda row: _number(row.get("encoder_params_M")),
-    "resolution": lambda row: _number(row.get("image_resolution")),
+    "log LM params": lambda row: number(row.get("lm_params_M")),
+    "visual tokens": lambda row: number(row.get("visual_tokens_after_compression")),
+    "encoder params": lambda row: number(row.get("encoder_params_M")),
+    "resolution": lambda row: number(row.get("image_resolution")),
 }
 
 
@@ -168,11 +168,11 @@ def _slope(pairs: Sequence[tuple[Matrix, Matrix]]) -> float:
 
 def _accuracy(rows: Sequence[Row]) -> Matrix | None:
     """Mean (rows,) of the shared metrics that are percentages, as shares; None without one."""
-    metrics = [_metrics(row["metrics"]) for row in rows]
+    metrics = [_metrics(row) for row in rows]
     shared = [
         name for name in sorted(set(metrics[0]).intersection(*metrics[1:]))
         if not any(word in name.lower() for word in LOWER)
-        and all(isinstance(one[name], int | float) and 0 <= one[name] <= 100 for one in metrics)
+        and all(0 <= one[name] <= 100 for one in metrics)
         and max(one[name] for one in metrics) > 1
     ]  # fmt: skip
     if not shared:
@@ -206,26 +206,25 @@ def _fit(data: Sequence[tuple[Matrix, Matrix]], scale: Matrix, ridge: float) -> 
     rows = np.concatenate([x / scale / np.sqrt(len(x)) for x, _ in data])
     ranks = np.concatenate([(y - y.mean()) / (y.std() or 1) / np.sqrt(len(y)) for _, y in data])
     penalty = np.sqrt(ridge) * np.eye(rows.shape[1])
+    if not scale.size:  # the groups' rows do not differ in anything that is known
+        return scale
     weights, _ = nnls(np.vstack([rows, penalty]), np.concatenate([ranks, np.sqrt(ridge) * PRIOR * scale]))
     result: Matrix = weights / scale
     return result
 
 
-def _metrics(value: Any) -> dict[str, Any]:
+def _metrics(row: Row) -> dict[str, float]:
+    """Finite results by name: of a cell that holds a JSON object, or of columns `metrics.NAME`."""
+    value = row.get("metrics")
     try:
-        found = json.loads(value) if isinstance(value, str) and value else value
+        cell = json.loads(value) if isinstance(value, str) and value else value
     except ValueError:
         raise ConfigError(f"column 'metrics' must hold JSON, but got {value!r}") from None
-    return found if isinstance(found, dict) else {}
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(str(value))
-    except ValueError:
-        return None
+    nested = {key.removeprefix("metrics."): one for key, one in row.items() if key.startswith("metrics.")}
+    found = {**nested, **cell} if isinstance(cell, dict) else nested
+    return {name: known for name, one in found.items() if (known := number(one)) is not None}
 
 
 def _law(row: Row) -> float | None:
-    size, tokens = _number(row.get("lm_params_M")), _number(row.get("visual_tokens_after_compression"))
+    size, tokens = number(row.get("lm_params_M")), number(row.get("visual_tokens_after_compression"))
     return None if not size or not tokens else -(size**-LAW_ALPHA) * tokens**-LAW_BETA
