@@ -85,7 +85,7 @@ def agreement_at_equal_cost(
         by_truth = np.sign(result[place + 1 : end] - result[place])
         pairs += len(by_score)
         balance += int((by_score * by_truth).sum())
-        by_score_untied += np.count_nonzero(by_score)
-        by_truth_untied += np.count_nonzero(by_truth)
+        by_score_untied += int(np.count_nonzero(by_score))
+        by_truth_untied += int(np.count_nonzero(by_truth))
     untied = by_score_untied * by_truth_untied
     return BandAgreement(pairs, balance / math.sqrt(untied) if untied else None)

@@ -74,6 +74,8 @@ def truth_column(rows: Sequence[Row], wanted: str | None) -> tuple[str, list[Row
 
     Raises: ConfigError where the table does not say which of its columns is the truth.
     """
+    if len(rows) < 2:
+        raise ConfigError(f"a ranking needs two rows or more, but got {len(rows)}")
     known = numeric_columns(rows)
     if wanted is not None and "*" in wanted:
         fitting = [name for name in known if fnmatchcase(name, wanted)]
