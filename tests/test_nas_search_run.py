@@ -12,6 +12,7 @@ from pydantic import ValidationError
 import hardware_profiles
 from nas import config as configs
 from nas import report, run_folder
+from nas.compare import compare
 from nas.config import SearchConfig
 from nas.pareto import hypervolume
 from nas.records import Evaluation
@@ -61,6 +62,16 @@ def test_a_search_starts_on_the_exact_front_and_a_warm_one_builds_nothing_again(
     assert taken and all(one.wall_s == 0 and one.proxies == known[one.key].proxies for one in taken)
     assert all(set(one.latency) == {"jetson-orin-nano-8gb"} for one in again)
     assert report.document(second)["counts"]["complete"] == 6
+
+
+def test_one_worker_and_one_seed_make_the_same_trials_and_scores_and_another_seed_is_named(tmp_path: Path) -> None:
+    first, again = (searched(tmp_path, name, "raspberry-pi-5-8gb", trials=8)[0] for name in ("first", "again"))
+    found = compare(first, again)
+    assert (found["same_trials"], found["first_difference"]) == (8, None)
+    assert found["settings"] == found["environment"] == {}
+    other, _, _ = searched(tmp_path, "other", "raspberry-pi-5-8gb", trials=8, seed=1)
+    found = compare(first, other)
+    assert found["settings"] == {"seed": [0, 1]} and found["same_trials"] < 8
 
 
 def test_a_search_by_the_funnel_that_was_interrupted_goes_on_as_it_would_have(tmp_path: Path) -> None:
