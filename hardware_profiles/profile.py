@@ -261,8 +261,9 @@ class HardwareProfile(_Record):
                     raise ValueError(f"{where} is below the {best:g} that its own calibration measured; raise the peak")
                 if best < LEAST_SHARE_OF_PEAK * figure.value:
                     raise ValueError(
-                        f"{where} is beyond its own measurements: matrix products reached {best:g} TFLOPS, under "
-                        f"{LEAST_SHARE_OF_PEAK:.0%} of it; a dense peak is half of a sparse one: halve it or give null"
+                        f"{where} is beyond its own measurements: matrix products reached {best:.3g} TFLOPS, under "
+                        f"{LEAST_SHARE_OF_PEAK:.0%} of it; a dense peak is half of a sparse one: halve it or give null "
+                        f"(where other work ran beside: calibrate again)"
                     )
             bandwidth = self.memory.bandwidth_gbps.value
             if bandwidth is not None and (entry.gemv_gbps or 0) > MEASUREMENT_SLACK * bandwidth:
