@@ -210,7 +210,9 @@ class Protocol(_Record):
 
     rounds: int | None = Field(default=None, ge=3, description="of whole requests, and at most of blocks in a pass")
     warmup: int | None = Field(default=None, ge=1, description="untimed calls of each block before its first round")
-    estimator: LowEnd = Field(default="p25", description="which sample counts: the fastest, or the lower quartile")
+    estimator: LowEnd = Field(
+        default="p25", description="what counts: the minimum, or the lower quartile where that is near it"
+    )
     max_cv: Positive | None = Field(default=None, description="median / lower quartile - 1 that counts as noisy")
     canary_tolerance: Positive | None = Field(
         default=None, description="timings of a session that was slower than now by more are measured again"

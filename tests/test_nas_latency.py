@@ -127,9 +127,13 @@ def test_a_protocol_of_the_profile_changes_the_rounds_and_what_counts_as_noisy()
 
 
 def test_a_quarter_of_the_samples_may_be_faster_than_what_counts() -> None:
-    assert undisturbed([float(sample) for sample in range(32, 0, -1)]) == 9
+    assert undisturbed([132.0 - sample for sample in range(32)]) == 109
     assert undisturbed([3.0, 1.0, 2.0]) == 1
-    assert undisturbed([float(sample) for sample in range(30)], "min") == 0
+    assert undisturbed([132.0 - sample for sample in range(32)], "min") == 101
+
+
+def test_other_work_beside_most_samples_hardly_raises_what_counts() -> None:
+    assert undisturbed([1.0] + 30 * [40.0]) == pytest.approx(1.1)
 
 
 def test_pixels_reach_an_encoder_as_preprocessing_leaves_them() -> None:

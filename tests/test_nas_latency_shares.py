@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nas.latency.share_fit import Observation, fit, left_out, widths
+from nas.latency.share_fit import Observation, fit, kind_widths, left_out, widths
 from nas.latency.shares import (
     NORMAL_80,
     Datasheet,
@@ -94,6 +94,18 @@ def test_eighty_percent_intervals_hold_about_eighty_percent_of_new_devices(
         for found in checked.estimate([row.work], row.sheet)[0]
     ]
     assert 0.72 <= np.mean(inside) <= 0.92
+
+
+def test_a_class_that_errs_more_is_wider_and_the_more_so_the_more_devices_it_has() -> None:
+    def found(devices: int) -> dict[Kind, float]:
+        rows = made_up(0, devices)
+        error = np.array([2.0 if row.sheet.kind == "cpu" else 1.0 for row in rows])
+        return kind_widths(rows, error, np.ones(len(rows)))
+
+    few, many = found(4), found(40)
+    assert few["gpu"] <= 1 <= few["cpu"]
+    assert many["cpu"] / many["gpu"] > 1.2 * few["cpu"] / few["gpu"]
+    assert many["cpu"] / many["gpu"] < 2
 
 
 def test_left_out_errors_are_larger_than_those_of_known_devices(

@@ -18,7 +18,7 @@ import numpy as np
 from published import Row, measured_here, rows
 from scipy.stats import spearmanr
 
-from nas.latency.share_fit import Observation, fit, left_out, widths
+from nas.latency.share_fit import Observation, fit, kind_widths, left_out, widths
 from nas.latency.shares import NORMAL_80, SHARES_FILE, shipped
 
 
@@ -31,10 +31,13 @@ def leave_devices_out(known: list[Row]) -> tuple[np.ndarray, np.ndarray, str]:
     half = np.empty(len(seen))
     for device in set(names):
         others = np.array([name != device for name in names])
-        width = widths([row for row, keep in zip(seen, others, strict=True) if keep], error[others], expected[others])
+        rest = [row for row, keep in zip(seen, others, strict=True) if keep], error[others], expected[others]
+        width, of_kind = widths(*rest), kind_widths(*rest)
         for index in np.flatnonzero(~others):
-            half[index] = NORMAL_80 * width[seen[index].work.phase] * expected[index]
-    return error, half, replace(shares, widths=widths(seen, error, expected)).to_json()
+            own = width[seen[index].work.phase] * of_kind.get(seen[index].sheet.kind, 1.0)
+            half[index] = NORMAL_80 * own * expected[index]
+    model = replace(shares, widths=widths(seen, error, expected), kind_widths=kind_widths(seen, error, expected))
+    return error, half, model.to_json()
 
 
 def with_shipped(known: list[Row]) -> tuple[np.ndarray, np.ndarray]:

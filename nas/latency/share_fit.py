@@ -21,6 +21,7 @@ from nas.latency.shares import (
     PHASES,
     Datasheet,
     Family,
+    Kind,
     Matrix,
     PhaseName,
     PhaseWork,
@@ -43,6 +44,7 @@ SPREAD_PRIOR = (np.log([0.3, 0.3]), 0.5)
 CELL_PRIOR_SD = 0.35
 # Of the rows of left-out devices, what a phase's width holds: the middle of the 75 to 90 % asked of 80 % intervals.
 HELD = 0.825
+POOLED_DEVICES = 10  # a class seen on so many counts half for its width, all classes the other half
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,18 @@ def widths(rows: Sequence[Observation], error: Matrix, expected: Matrix) -> dict
     ratio = np.abs(error) / (NORMAL_80 * expected)
     phases = np.array([row.work.phase for row in rows])
     return {phase: float(np.quantile(ratio[phases == phase], HELD)) if phase in phases else 1.0 for phase in PHASES}
+
+
+def kind_widths(rows: Sequence[Observation], error: Matrix, expected: Matrix) -> dict[Kind, float]:
+    """By class of device: the same in proportion to all classes, drawn to 1 the fewer devices it was seen on."""
+    ratio = np.abs(error) / expected
+    whole = np.quantile(ratio, HELD)
+    found: dict[Kind, float] = {}
+    for kind in sorted({row.sheet.kind for row in rows}):
+        own = np.array([row.sheet.kind == kind for row in rows])
+        devices = len({row.device for row in rows if row.sheet.kind == kind})
+        found[kind] = float((np.quantile(ratio[own], HELD) / whole) ** (devices / (devices + POOLED_DEVICES)))
+    return found
 
 
 class _Problem:
@@ -204,7 +218,8 @@ class _Problem:
         covariance = np.linalg.inv(precision)
         return Shares(
             self.effects, covariance @ (self.x.T @ whitened[:, -1]), covariance, sd, shared_sd,  # type: ignore[arg-type]
-            self._spreads(state), dict.fromkeys(PHASES, 1.0), tuple(sorted(set(self.device_of_row))), source,
+            self._spreads(state), dict.fromkeys(PHASES, 1.0), {}, tuple(sorted(set(self.device_of_row))),
+            source,
         )  # fmt: skip
 
     def _spreads(self, state: State) -> dict[str, Spread]:

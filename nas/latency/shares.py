@@ -155,6 +155,7 @@ class Shares:
     shared_sd: float  # of a device in all its phases alike
     spreads: Mapping[str, Spread]  # by phase, and by phase/class where there were rows
     widths: Mapping[PhaseName, float]
+    kind_widths: Mapping[Kind, float]  # beside them, of the classes of device that were seen
     devices: tuple[str, ...]  # seen in the fit
     source: str
 
@@ -174,7 +175,8 @@ class Shares:
                 covariance[i, j] += self._never_seen(first, second)
                 if works[i].phase == works[j].phase:
                     covariance[i, j] += spreads[i].device ** 2
-        widths = np.array(
+        own = self.kind_widths.get(sheet.kind, 1.0)
+        widths = own * np.array(
             [self.widths[w.phase] * _t_width(LEAST_FREEDOM + s.devices) for w, s in zip(works, spreads, strict=True)]
         )
         covariance *= np.outer(widths, widths)
@@ -200,6 +202,7 @@ class Shares:
             "source": self.source,
             "devices": list(self.devices),
             "widths": {name: round(value, 4) for name, value in self.widths.items()},
+            "kind_widths": {name: round(value, 4) for name, value in self.kind_widths.items()},
             "prior_sd": {name: round(value, 4) for name, value in self.prior_sd.items()},
             "shared_sd": round(self.shared_sd, 4),
             "spreads": {
@@ -222,7 +225,7 @@ class Shares:
         return cls(
             tuple(fields["weights"]), np.array(list(fields["weights"].values())), covariance, fields["prior_sd"],
             fields["shared_sd"], {name: Spread(**each) for name, each in fields["spreads"].items()},
-            fields["widths"], tuple(fields["devices"]), fields["source"],
+            fields["widths"], fields["kind_widths"], tuple(fields["devices"]), fields["source"],
         )  # fmt: skip
 
 
