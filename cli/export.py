@@ -12,7 +12,7 @@ from cli.console import out, talk
 if TYPE_CHECKING:
     from nas.model import MultimodalLM, Processor
 
-FORMATS = ("hf", "llava", "idefics3", "fastvlm", "onnx", "gguf")
+FORMATS = ("hf", "llava", "idefics3", "fastvlm", "onnx", "executorch", "gguf")
 
 
 def export(
@@ -81,6 +81,10 @@ def _write(model: MultimodalLM, processor: Processor, to: Path, form: str, card:
         from nas.export_onnx import export_onnx
 
         return export_onnx(model, processor, to)
+    if form == "executorch":
+        from nas.export_executorch import export_executorch
+
+        return export_executorch(model, processor, to)
     if form == "gguf":
         from nas.export_gguf import export_gguf
 

@@ -25,19 +25,8 @@ def export_onnx(model: MultimodalLM, processor: Processor, to: Path) -> float:
     `decoder.onnx` serves both: prefill with no past, decode with one token. Raises: ConfigError for a form whose cache
     is not keys and values, MissingPackageError, NasError where the logits differ.
     """
-    candidate, spec = model.candidate, model.language_spec
-    if (
-        spec.architecture not in FORMS
-        or candidate.lm_weights != "native"
-        or candidate.kv_cache != "native"
-        or candidate.prune_layer
-        or candidate.crosses
-    ):
-        raise ConfigError(
-            f"--format onnx: the language model must be of the form {', '.join(FORMS)}, native weights and cache, "
-            f"no fastv or cross-attention, but got {spec.architecture}, {candidate.lm_weights}, {candidate.kv_cache}, "
-            f"prune_layer {candidate.prune_layer}, {candidate.projector}; use --format hf"
-        )
+    require_plain_decoder(model, "onnx")
+    candidate = model.candidate
     try:
         import onnx
         import onnxruntime  # noqa: F401
@@ -68,6 +57,23 @@ def export_onnx(model: MultimodalLM, processor: Processor, to: Path) -> float:
         if difference > TOLERANCE:
             raise NasError(f"ONNX Runtime must agree within {TOLERANCE}, but differs by {difference:g}; report it")
     return difference
+
+
+def require_plain_decoder(model: MultimodalLM, form: str) -> None:
+    """Raises: ConfigError where the decoder's cache is not plain keys and values of every token."""
+    candidate, spec = model.candidate, model.language_spec
+    if (
+        spec.architecture not in FORMS
+        or candidate.lm_weights != "native"
+        or candidate.kv_cache != "native"
+        or candidate.prune_layer
+        or candidate.crosses
+    ):
+        raise ConfigError(
+            f"--format {form}: the language model must be of the form {', '.join(FORMS)}, native weights and cache, "
+            f"no fastv or cross-attention, but got {spec.architecture}, {candidate.lm_weights}, {candidate.kv_cache}, "
+            f"prune_layer {candidate.prune_layer}, {candidate.projector}; use --format hf"
+        )
 
 
 def run_difference(model: MultimodalLM, folder: Path, ids: Tensor, pixels: Tensor) -> float:

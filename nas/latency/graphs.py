@@ -18,7 +18,7 @@ from nas.model.project import connect
 OPSET = 20
 
 
-class _Decoder(nn.Module):
+class Decoder(nn.Module):
     """The decoder as a function of tensors: embeddings and past keys and values in, logits of the last token out."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -59,7 +59,7 @@ def decoder_graph(model: PreTrainedModel) -> onnx.ModelProto:
         tuple(batch | {2: torch.export.Dim("past")} for _ in range(2 * layers)),
     )  # fmt: skip
     return _export(
-        _Decoder(model), arguments, inputs, ["logits", *cache_names("present", layers)], shapes,
+        Decoder(model), arguments, inputs, ["logits", *cache_names("present", layers)], shapes,
     )  # fmt: skip
 
 
