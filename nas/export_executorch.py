@@ -117,8 +117,8 @@ def _cache_sizes(config: Any) -> tuple[int, int]:
 def _readme(model: MultimodalLM, difference: float) -> str:
     return (
         f"# {model.candidate}\n\nFound by `nas`; an ExecuTorch program with portable kernels, float32.\n\n"
-        "`vision`: pixel_values -> visual tokens. `embed`: ids (two or more) -> rows; those of the image placeholder are\n"
-        "replaced by visual tokens. `prefill`: rows, positions, additive mask -> logits of the last position, then keys\n"
-        "and values of each layer. `decode`: the same for one row, with keys and values as further inputs.\n\n"
+        "`vision`: pixel_values -> visual tokens. `embed`: ids (two or more) -> rows; those of the image placeholder\n"
+        "are replaced by visual tokens. `prefill`: rows, positions, additive mask -> last position's logits, then\n"
+        "keys and values of each layer. `decode`: the same for one row, with keys and values as further inputs.\n\n"
         f"Largest logit difference to the searched model over {STEPS} greedy steps: {difference:g}.\n"
     )
