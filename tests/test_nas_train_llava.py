@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 from cli.main import build_app
 from nas.errors import ConfigError
 from nas.export import RECIPE_FILE, load_export
-from nas.model import Processor
+from nas.model import Processor, build
 from nas.train import llava
+from nas.train.nested import drawn_scale
 from search_spaces.candidate import Candidate
 
 CANDIDATE = Candidate(
@@ -106,3 +108,24 @@ def test_data_of_another_form_is_one_line(folder: Path, tmp_path: Path) -> None:
 def test_the_recipe_of_an_export_is_two_stages(exported: Path) -> None:
     stages = llava.read_stages(exported / RECIPE_FILE).stages
     assert [stage.trains for stage in stages] == [["projector"], ["projector", "language_model"]]
+
+
+def test_a_nested_design_is_trained_at_every_scale_and_left_at_its_own(folder: Path) -> None:
+    design = Candidate(
+        encoder="vit-micro", resolution=64, projector="mlp", compression="matryoshka", compression_factor=4,
+        lm="llama-micro", lm_depth=1,
+    )  # fmt: skip
+    model, processor, generator = build(design, weights="random"), Processor.of(design), random.Random(0)
+    seen = set()
+    for _ in range(12):
+        with drawn_scale(model, processor, generator) as drawn:
+            pixels = torch.zeros(1, 3, 64, 64)
+            seen.add(drawn.visual_tokens)
+            ids = torch.tensor([drawn.prompt("what?")])
+            assert model(input_ids=ids, pixel_values=pixels).logits.shape[1] == ids.shape[1]
+    assert seen == {16, 4, 1}
+    assert (model.compressor.factor, processor.visual_tokens) == (4, 4)
+    stage = llava.Stage(name="all", trains=["projector"], steps=4, batch=2, rate=1e-3)
+    data = llava.read_conversations(folder)
+    llava.train_stages(model, processor, data, llava.Stages(stages=[stage]), 0, lambda *_: None)
+    assert (model.compressor.factor, processor.visual_tokens) == (4, 4)

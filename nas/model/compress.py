@@ -69,8 +69,8 @@ class PixelShuffle(nn.Module):
 class Matryoshka(AveragePooling):
     """Nested average pooling, M3 (Cai et al. 2024, arXiv 2405.17430): the scale is chosen after training.
 
-    A training step draws one of `scales` and calls `choose`; the chosen scale is what runs. Until then it is the
-    candidate's own factor.
+    A training step draws one of `scales` (`nas.train.nested`) and calls `choose`; the chosen scale runs. Else it is
+    the candidate's own factor.
     """
 
     def choose(self, factor: int, side: int) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from nas.errors import ConfigError
 from nas.model import MultimodalLM, Processor
 from nas.train.loop import rate_share
+from nas.train.nested import drawn_scale
 from search_spaces.reading import check, read_mapping
 
 IGNORED = -100  # label of positions that carry no loss
@@ -146,7 +147,8 @@ def _train_stage(
     losses = []
     batches = _batches(len(data), stage.batch, generator)
     for step in range(1, stage.steps + 1):
-        loss = _loss(model, processor, [data[index] for index in next(batches)])
+        with drawn_scale(model, processor, generator) as drawn:
+            loss = _loss(model, drawn, [data[index] for index in next(batches)])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

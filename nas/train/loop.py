@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
 from nas.train.data import Question
+from nas.train.nested import drawn_scale
 from nas.train.packing import Pack, hidden_states, question_ids
 from nas.train.recipe import Recipe
 
@@ -39,9 +40,10 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps, recipe.warmup))
     losses = []
-    draw = Sampler(questions, recipe)
+    draw, scales = Sampler(questions, recipe), random.Random(recipe.seed)
     for step in range(recipe.steps):
-        loss = answer_loss(model, processor, draw.batch(), features)
+        with drawn_scale(model, processor, scales) as drawn:
+            loss = answer_loss(model, drawn, draw.batch(), features)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([w for group in groups for w in group["params"]], 1.0)  # type: ignore[attr-defined]
