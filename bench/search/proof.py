@@ -1,13 +1,14 @@
-"""The proof: the search against hand-picked designs and random ones, trained alike and measured in paired rounds.
+"""The proof: the search against designs picked by hand and against random ones, trained alike, measured in paired rounds.
 
-    python bench/search/proof.py [--workload vqa-short] [--trials 60] [--train-steps 400] [--seeds 0 1 2] [--out proof]
+    python bench/search/proof.py [--workload vqa-short] [--out proof] [--only search|train|measure|show]
 
-Three designs of `pocket` that a careful engineer would pick by hand are stated in HAND below, before any search. The
-search runs with anchors; as many random candidates as it had finalists are drawn from the same feasible set. All are
-trained by one recipe to one budget with each seed, and measured end to end in the same rounds. It prints accuracy
-(mean and range over seeds) against latency of each, the highest accuracy that each group reaches within each measured
-latency, and the lowest latency at which each group reaches each accuracy. With another --workload the answer may change:
-run it twice. Nine trainings a seed beside the search's own. It was not run yet.
+HAND holds three designs of `pocket` that a careful engineer would pick for `latency_ms <= 40% of baseline` on this
+machine, stated before the search. The search trains anchors, fits its score on them and trains its finalists. As many
+random designs that keep the limit as the search has trained are trained once; three of their front stay. Finalists, hand
+and random designs are then trained by one recipe to one budget with each seed, and measured in the same rounds.
+
+With `--from RUN` a search for another workload takes the trainings over, so that only latency is new. Stages can be run
+one by one: `search` and `train` need no quiet machine, `measure` does.
 """
 
 from __future__ import annotations
@@ -17,28 +18,31 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 import hardware_profiles
-from nas import run_folder, workload
+from nas import config as configs
+from nas import pareto, run_folder, workload
 from nas.latency.device import Device
-from nas.search.exact import weigh
-from nas.search.problem import define
+from nas.search.problem import Problem, define, feasible
 from nas.store import Store
 from nas.train import data as vqa
 from nas.train.finalists import train_finalist
 from nas.train.recipe import Recipe
 from search_spaces import Candidate
 
-LM = {"lm": "smollm2-135m"}
-# Stated before the search. The strong encoder with every layer and tokens merged; the usual middle; small and shallow.
+PARTS = {"lm": "smollm2-135m", "lm_layers": "influence"}
+# Stated before the search: the pretrained ViT with merged tokens and the layers that fit; the usual CNN at full
+# resolution with its tokens as they are; the same, smaller, with one matrix.
 HAND = {
-    "hand: ViT, full depth": Candidate(encoder="dinov2-vits14", resolution=224, projector="mlp", compression="pixel-shuffle", compression_factor=4, lm_depth=30, **LM),
-    "hand: CNN, half depth": Candidate(encoder="efficientnet-lite0", resolution=224, projector="mlp", compression="none", compression_factor=1, lm_depth=16, **LM),
-    "hand: small, shallow": Candidate(encoder="efficientnet-lite0", resolution=160, projector="linear", compression="none", compression_factor=1, lm_depth=6, **LM),
+    "hand ViT": Candidate(encoder="dinov2-vits14", resolution=224, projector="mlp", compression="pixel-shuffle", compression_factor=4, lm_depth=6, **PARTS),
+    "hand CNN": Candidate(encoder="efficientnet-lite0", resolution=224, projector="mlp", compression="none", compression_factor=1, lm_depth=6, **PARTS),
+    "hand small": Candidate(encoder="efficientnet-lite0", resolution=160, projector="linear", compression="none", compression_factor=1, lm_depth=6, **PARTS),
 }  # fmt: skip
+KEPT_RANDOM = 3
 
 
 def main() -> None:
@@ -47,80 +51,148 @@ def main() -> None:
     arguments.add_argument("--trials", type=int, default=60)
     arguments.add_argument("--anchors", type=int, default=8)
     arguments.add_argument("--finalists", type=int, default=3)
-    arguments.add_argument("--train-steps", type=int, default=400)
+    arguments.add_argument("--train-steps", type=int, default=60)
+    arguments.add_argument("--train-images", type=int, default=800)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--from", dest="start_from")
     arguments.add_argument("--out", type=Path, default=Path("proof"))
+    arguments.add_argument("--only", choices=["search", "train", "measure", "show"])
     given = arguments.parse_args()
-    for name, candidate in HAND.items():
-        print(f"{name}: {candidate}", flush=True)
-    study = f"proof-{given.workload}"
+    stages = [given.only] if given.only else ["search", "train", "measure", "show"]
+    if "search" in stages:
+        search(given)
+    folder = run_folder.find(str(given.out / study(given)))
+    groups = designs(given, folder)
+    if "train" in stages:
+        groups |= chosen_at_random(given, folder)
+        for seed in given.seeds:
+            for name, candidate in groups.items():
+                print(f"{name:12} seed {seed}  {accuracy(given, candidate, seed):.3f}  {candidate}", flush=True)
+    else:
+        groups |= chosen_at_random(given, folder)
+    if "measure" in stages:
+        measure(given, groups)
+    if "show" in stages:
+        trained = {name: [accuracy(given, one, seed) for seed in given.seeds] for name, one in groups.items()}
+        show(groups, trained, json.loads(timings(given).read_text(encoding="utf-8")))
+
+
+def study(given: argparse.Namespace) -> str:
+    return f"proof-{given.workload}"
+
+
+def timings(given: argparse.Namespace) -> Path:
+    path: Path = given.out / f"{given.workload}.json"
+    return path
+
+
+def search(given: argparse.Namespace) -> None:
     command = [
-        sys.executable, "-m", "cli.main", "search", "--space", "pocket", "--workload", given.workload, "--study", study,
-        "--out", str(given.out), "--trials", str(given.trials), "--anchors", str(given.anchors), "--finalists",
-        str(given.finalists), "--train-steps", str(given.train_steps),
+        sys.executable, "-m", "cli.main", "search", "--space", "pocket", "--workload", given.workload, "--study",
+        study(given), "--out", str(given.out), "--trials", str(given.trials), "--anchors", str(given.anchors),
+        "--finalists", str(given.finalists), "--set", f"train_steps={given.train_steps}", "--set",
+        f"train_images={given.train_images}", "--set", "proxies=[params]",
     ]  # fmt: skip
-    subprocess.run(command, check=True)
-    folder = run_folder.find(str(given.out / study))
-    found = json.loads((folder.path / "front.json").read_text(encoding="utf-8"))
-    finalists = [entry for entry in found["front"] if entry["measured"]][: given.finalists]
-    groups = dict(HAND)
-    groups |= {f"search {place}": Candidate(**entry["candidate"]) for place, entry in enumerate(finalists, 1)}
-    drawn = random.Random(0).sample(allowed(folder), len(finalists))
-    groups |= {f"random {place}": candidate for place, candidate in enumerate(drawn, 1)}
-    accuracy = {name: [trained(candidate, given, seed) for seed in given.seeds] for name, candidate in groups.items()}
-    store = Store(f"sqlite:///{given.out}/proof.db")
-    device = Device(hardware_profiles.detect(), store)
-    timed = device.requests({one.key: one for one in groups.values()}, workload.load(given.workload))
-    show(groups, accuracy, {name: timed[candidate.key].latency for name, candidate in groups.items()})
+    subprocess.run(command + (["--from", given.start_from] if given.start_from else []), check=True)
 
 
-def allowed(folder: run_folder.RunFolder) -> list[Candidate]:
-    """What the search was allowed to propose."""
-    from nas import config as configs
+def designs(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str, Candidate]:
+    """The three by hand and the finalists; trainings of the run on its own seed are taken over."""
+    with closing(Store(folder.default_storage)) as store:
+        trained = store.trainings(folder.study)
+        evaluated = {one.key: Candidate.model_validate(one.candidate) for one in store.evaluations(folder.study)}
+    finalists = [evaluated[key] for key, one in trained.items() if one.checkpoint is not None]
+    for key, one in trained.items():
+        if one.steps == given.train_steps:
+            place(given, key, one.seed).parent.mkdir(parents=True, exist_ok=True)
+            place(given, key, one.seed).write_text(json.dumps(one.accuracy_open), encoding="utf-8")
+    return HAND | {f"search {number}": one for number, one in enumerate(finalists, 1)}
 
+
+def chosen_at_random(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str, Candidate]:
+    """As many as the search has trained, by one seed; then three of their front of accuracy and composed latency."""
+    problem = known(folder)
+    drawn = random.Random(0).sample(feasible(problem, list(problem.space.survey)), given.anchors + given.finalists)
+    points = []
+    for candidate in drawn:
+        reached = accuracy(given, candidate, given.seeds[0])
+        points.append([reached, -problem.latency(candidate)[problem.devices[0]].latency_ms])
+        print(
+            f"random       seed {given.seeds[0]}  {reached:.3f}  {-points[-1][1]:.1f} ms composed  {candidate}",
+            flush=True,
+        )
+    front = pareto.front(points)
+    return {
+        f"random {number}": drawn[front[at]]
+        for number, at in enumerate(pareto.spread(KEPT_RANDOM, range(len(front))), 1)
+    }
+
+
+def known(folder: run_folder.RunFolder) -> Problem:
+    """What the run searched, with the blocks that it measured."""
     problem = define(configs.load(folder.config_file, {}, []), folder.path / "devices")
-    store = Store(folder.default_storage)
-    for name, profile in problem.profiles.items():
-        problem.take_timings(name, Device(profile, store).known(problem.blocks(list(problem.space.survey))))
-    return list(weigh(problem, problem.space.survey).candidates)
+    with closing(Store(folder.default_storage)) as store:
+        for name, profile in problem.profiles.items():
+            problem.take_timings(name, Device(profile, store).known(problem.blocks(list(problem.space.survey))))
+    return problem
 
 
-def trained(candidate: Candidate, given: argparse.Namespace, seed: int) -> float:
-    """Accuracy on open questions; every design by the same recipe, data and budget."""
-    data = vqa.load(train_images=1200, test_images=300)
-    place = given.out / "trained" / f"{candidate.key}-{given.train_steps}-{seed}"
-    recipe = Recipe(steps=given.train_steps, seed=seed)
-    return train_finalist(candidate, recipe, data, place, keep_weights=False).accuracy_open
+def place(given: argparse.Namespace, key: str, seed: int) -> Path:
+    path: Path = given.out / "trained" / f"{key}-{given.train_steps}-{seed}.json"
+    return path
 
 
-def show(groups: dict, accuracy: dict, latency: dict) -> None:
+def accuracy(given: argparse.Namespace, candidate: Candidate, seed: int) -> float:
+    """On open questions; every design by the same recipe, data and budget."""
+    file = place(given, candidate.key, seed)
+    if not file.is_file():
+        data = vqa.load(given.train_images, given.train_images // 4)
+        recipe = Recipe(steps=given.train_steps, seed=seed)
+        training = train_finalist(candidate, recipe, data, file.with_suffix(""), keep_weights=False)
+        file.write_text(json.dumps(training.accuracy_open), encoding="utf-8")
+    return float(json.loads(file.read_text(encoding="utf-8")))
+
+
+def measure(given: argparse.Namespace, groups: dict[str, Candidate]) -> None:
+    """End to end, all of them in the same rounds."""
+    with closing(Store(f"sqlite:///{given.out}/proof.db")) as store:
+        device = Device(hardware_profiles.detect(), store)
+        found = device.requests({one.key: one for one in groups.values()}, workload.load(given.workload))
+    kept = {name: found[one.key].latency for name, one in groups.items()}
+    rows = {name: [one.latency_ms, one.low_ms, one.high_ms] for name, one in kept.items()}
+    timings(given).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def show(groups: dict[str, Candidate], trained: dict[str, list[float]], latency: dict[str, list[float]]) -> None:
+    """Every design, then accuracy at equal latency and latency at equal accuracy, against each design by hand."""
+    from scipy.stats import t
+
+    seeds = len(next(iter(trained.values())))
+    spread = float(np.sqrt(np.mean([np.var(values, ddof=1) for values in trained.values()])))
+    degrees = len(trained) * (seeds - 1)
+    half = float(t.ppf(0.975, degrees)) * spread / np.sqrt(seeds)
+    mean = {name: float(np.mean(values)) for name, values in trained.items()}
+    print(f"\n95 % intervals of means over {seeds} seeds, by the deviation pooled over designs ({spread:.3f})")
     for name, candidate in groups.items():
-        values, one = accuracy[name], latency[name]
-        print(f"{name:24} {np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})  "
-              f"{one.latency_ms:7.1f} ms [{one.low_ms:.1f}, {one.high_ms:.1f}]  {candidate}")  # fmt: skip
-    kinds = ("search", "hand", "random")
-    print("\nhighest accuracy within the latency of each hand-picked design")
+        ms, low, high = latency[name]
+        print(f"{name:12} {mean[name]:.3f} +- {half:.3f}  {ms:6.1f} ms [{low:.1f}, {high:.1f}]  {candidate}")
+    kinds = ("search", "random")
     for name in HAND:
-        bound = latency[name].latency_ms
-        reached = {
-            kind: [np.mean(accuracy[n]) for n in groups if n.startswith(kind) and latency[n].latency_ms <= bound]
-            for kind in kinds
-        }
-        print(
-            f"{bound:7.1f} ms  "
-            + "  ".join(f"{kind} {max(v):.3f}" if v else f"{kind} none" for kind, v in reached.items())
-        )
-    print("\nlowest latency at the accuracy of each hand-picked design")
-    for name in HAND:
-        bound = np.mean(accuracy[name])
-        reached = {
-            kind: [latency[n].latency_ms for n in groups if n.startswith(kind) and np.mean(accuracy[n]) >= bound]
-            for kind in kinds
-        }
-        print(
-            f"{bound:.3f}  "
-            + "  ".join(f"{kind} {min(v):.1f} ms" if v else f"{kind} none" for kind, v in reached.items())
-        )
+        print(f"\nagainst {name}: {mean[name]:.3f} in {latency[name][0]:.1f} ms")
+        for kind in kinds:
+            own = [one for one in groups if one.startswith(kind)]
+            within = [one for one in own if latency[one][0] <= latency[name][0]]
+            best = max(within, key=lambda one: mean[one], default=None)
+            if best:
+                gain = mean[best] - mean[name]
+                print(f"  {kind}, as fast or faster: {best}, accuracy {gain:+.3f} +- {half * np.sqrt(2):.3f}")
+            as_good = [one for one in own if mean[one] >= mean[name]]
+            quick = min(as_good, key=lambda one: latency[one][0], default=None)
+            if quick:
+                ms, low, high = (100 * value / latency[name][0] for value in latency[quick])
+                print(f"  {kind}, as good or better: {quick}, {ms:.0f} % [{low:.0f}, {high:.0f}] of the latency")
+            if not best and not quick:
+                print(f"  {kind}: nothing as fast, and nothing as good")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def run(
 
     Raises: UserError, NothingFeasibleError; KeyboardInterrupt after what is known was written.
     """
-    torch.set_num_threads(os.cpu_count() or 1)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
     with (
         folder.locked(),
         closing(Store(config.storage or folder.default_storage)) as store,
