@@ -160,7 +160,8 @@ def go_on(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool = F
     """Runs it with a listener that talks on stderr, then prints the front."""
     import search_spaces
     from nas import config as configs
-    from nas.search.run import Listener, run
+    from nas.search.run import run
+    from nas.search.session import Listener
 
     say = (lambda text: None) if quiet else _say
     say(

@@ -16,7 +16,8 @@ from nas.config import SearchConfig
 from nas.errors import RefusalError, RunnerError
 from nas.records import NO_LATENCY
 from nas.run_folder import RunFolder, create
-from nas.search.run import Listener, run
+from nas.search.run import run
+from nas.search.session import Listener
 
 # A stand-in for adb that runs the shell command here and lives as its plan says, one word a start: `whole` to the end;
 # `group` until the first group of blocks is measured; `gone` not at all.

@@ -19,7 +19,9 @@ from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.exact import weigh
 from nas.search.problem import define
-from nas.search.run import Listener, proposer_of, run
+from nas.search.run import run
+from nas.search.session import Listener
+from nas.search.trials import proposer_of
 
 
 def searched(

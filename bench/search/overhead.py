@@ -20,11 +20,13 @@ import numpy as np
 from optuna.storages import RDBStorage
 
 import hardware_profiles
-import nas.search.run as runner
+import nas.search.trials
 from nas import run_folder
 from nas.config import SearchConfig
 from nas.records import ProxyScore
 from nas.search.evaluate import Outcome, Task
+from nas.search.run import run
+from nas.search.session import Listener
 from nas.store import optuna_storage
 
 SAMPLER = "nsga2"
@@ -37,7 +39,7 @@ def instant(task: Task) -> Outcome:
 
 def ours(trials: int, out: Path, device: str) -> tuple[list[float], float]:
     """Milliseconds between trials, and seconds from the start to the first of them."""
-    runner.evaluate = instant
+    nas.search.trials.evaluate = instant
     config = SearchConfig(
         space="pocket",
         devices=[device],
@@ -54,7 +56,7 @@ def ours(trials: int, out: Path, device: str) -> tuple[list[float], float]:
     folder.write(f"devices/{profile.id}.yaml", hardware_profiles.dump(profile))
     ends: list[float] = []
     start = time.perf_counter()
-    runner.run(config, folder, runner.Listener(trial=lambda *_: ends.append(time.perf_counter())))
+    run(config, folder, Listener(trial=lambda *_: ends.append(time.perf_counter())))
     return [1e3 * step for step in np.diff(ends)], ends[0] - start
 
 

@@ -27,7 +27,8 @@ import hardware_profiles
 from nas import config as configs
 from nas import pareto, run_folder, workload
 from nas.latency.device import Device
-from nas.search.problem import Problem, define, feasible
+from nas.search.gate import feasible
+from nas.search.problem import Problem, define
 from nas.store import Store
 from nas.train import data as vqa
 from nas.train.finalists import train_finalist

@@ -17,7 +17,8 @@ from nas.constraints import LATENCY_METRICS
 from nas.errors import NotMeasuredError
 from nas.pareto import front_mask
 from nas.records import Latency, Quality
-from nas.search.problem import Problem, fits_memory
+from nas.search.gate import fits_memory
+from nas.search.problem import Problem
 from search_spaces import Candidate
 
 Matrix = NDArray[np.float64]

@@ -13,7 +13,8 @@ from nas.latency.device import Device
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
 from nas.search.exact import in_words, weigh
-from nas.search.problem import Problem, define, fitting, is_measurable
+from nas.search.gate import fitting
+from nas.search.problem import Problem, define, is_measurable
 from nas.store import Store
 from search_spaces import Candidate
 

@@ -1,0 +1,109 @@
+"""A session: one driver at work on one run, opened by measuring blocks and gating the space by what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from optuna.exceptions import StorageInternalError
+
+from nas.config import SearchConfig
+from nas.errors import RunError
+from nas.records import NO_LATENCY, Evaluation
+from nas.run_folder import RunFolder
+from nas.search.archive import Archive
+from nas.search.expectation import Pace, expected_s, in_words
+from nas.search.gate import feasible, fitting
+from nas.search.latencies import Latencies
+from nas.search.problem import Problem, define
+from nas.search.warm import WarmStart
+from nas.store import Store
+from search_spaces import Candidate
+
+PUBLISH_EVERY = 10  # trials, and less often later on; the dashboard's note and front are then brought up to date
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Listener:
+    """Where a search reports to; every default keeps silent."""
+
+    say: Say = lambda text: None
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None
+    trial: Callable[[Evaluation, int, int], None] = lambda evaluation, done, of: None
+
+
+@dataclass
+class Session:
+    """One driver at work on one run."""
+
+    config: SearchConfig
+    folder: RunFolder
+    problem: Problem
+    store: Store
+    archive: Archive
+    listener: Listener
+    latencies: Latencies
+    pace: Pace
+    allowed: dict[str, Candidate] = field(default_factory=dict)
+    anchors: list[Candidate] = field(default_factory=list)
+    drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
+    warm: WarmStart = field(default_factory=WarmStart)
+    next_publication: int = PUBLISH_EVERY
+
+
+def open_session(
+    config: SearchConfig, folder: RunFolder, store: Store, listener: Listener, pause: Callable[[float], None]
+) -> Session:
+    """Gate in closed form, measure the blocks of what is left, gate by latency."""
+    problem = define(config)
+    if folder.devices and folder.devices != sorted(problem.profiles):
+        raise RunError(
+            f"{folder.path} was measured on {', '.join(folder.devices)}, but this is {', '.join(problem.profiles)}; "
+            f"go on with it there, or start a new search here"
+        )
+    fit = fitting(problem, problem.space.survey)
+    latencies = Latencies(problem, store, problem.blocks(fit), listener.say, listener.progress, pause=pause)
+    latencies.measure()
+    problem.resolve_constraints()
+    known = [candidate for candidate in fit if problem.is_measured(candidate)]
+    allowed = feasible(problem, known)
+    archive = Archive(problem, config.storage or folder.default_storage, folder.study)
+    out = len(problem.space.survey) - len(allowed) - (len(fit) - len(known))
+    listener.say(
+        f"gate         {out} of {len(problem.space.survey)} candidates cannot meet the constraints; {len(allowed)} can"
+    )
+    _note_unmeasured(store, folder, listener, len(fit) - len(known))
+    trained = "anchors and finalists" if config.anchors else "finalists"
+    pace = Pace.now(problem, latencies.cache)
+    trials_s, trainings_s = expected_s(pace, allowed)
+    listener.say(f"time         about {in_words(trials_s)} for trials and {in_words(trainings_s)} for {trained}")
+    store.set_meta(f"gated:{folder.study}", str(out))
+    return Session(config, folder, problem, store, archive, listener, latencies, pace, {c.key: c for c in allowed})
+
+
+def _note_unmeasured(store: Store, folder: RunFolder, listener: Listener, count: int) -> None:
+    store.set_meta(f"unmeasured:{folder.study}", str(count))
+    if count:
+        listener.say(f"unmeasured   {count} candidates have no latency: {NO_LATENCY}")
+
+
+def retry_unmeasured(session: Session) -> None:
+    """Candidates of a device that answers again join the search."""
+    if not session.latencies.unmeasured or not session.latencies.retry():
+        return
+    problem = session.problem
+    fit = fitting(problem, problem.space.survey)
+    known = [candidate for candidate in fit if problem.is_measured(candidate)]
+    session.allowed |= {candidate.key: candidate for candidate in feasible(problem, known)}
+    _note_unmeasured(session.store, session.folder, session.listener, len(fit) - len(known))
+
+
+def publish(session: Session) -> None:
+    """Notes and figures for the dashboard; one that is not installed or cannot be written is no reason to fail."""
+    with suppress(ImportError, OSError, StorageInternalError):
+        from nas.search import board
+
+        board.publish(session.archive.study, session.folder)

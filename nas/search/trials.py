@@ -1,0 +1,210 @@
+"""Trials: ask and tell on the driver's side, evaluation on the workers'; every outcome is stored before it is told."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from nas.config import SearchConfig
+from nas.cost import cost
+from nas.execution import executor
+from nas.limits import Limits
+from nas.quality.score import DEFAULT
+from nas.records import GIB, Evaluation
+from nas.search.evaluate import Outcome, Task, evaluate
+from nas.search.exact import Weighed, weigh
+from nas.search.gate import fits_memory, landmarks
+from nas.search.interrupts import Interrupts
+from nas.search.problem import Problem
+from nas.search.proposer import Proposer, Sampled
+from nas.search.session import PUBLISH_EVERY, Session, publish, retry_unmeasured
+from search_spaces import Candidate
+
+KILL_AFTER_S = 30  # beyond its time limit a worker that cannot be interrupted is killed
+
+
+def run_trials(session: Session) -> None:
+    """Ask and tell until the trials are done, the time is up or the space is exhausted."""
+    config, problem = session.config, session.problem
+    allowed = list(session.allowed.values())
+    proposer = proposer_of(problem, allowed)
+    extremes = landmarks(allowed, lambda c: cost(c, problem.workload).params)
+    near_front = _weigh(session, allowed).promising(config.trials // 2)
+    first = {
+        c.key: c for c in [*session.warm.first, *session.anchors, *extremes, *near_front] if c.key in session.allowed
+    }
+    queue = list(first.values())
+    done = _replay(session, proposer, queue)
+    if done >= config.trials:
+        return
+    deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
+    workers = executor(evaluate, config.workers, config.trial_timeout_s + KILL_AFTER_S, config.cluster)
+    try:
+        with Interrupts(session.listener.say) as stop:
+            while True:
+                late = stop.asked or (deadline is not None and time.monotonic() > deadline)
+                while not late and workers.has_room and done + workers.busy < config.trials:
+                    candidate = _next(session, proposer, queue)
+                    if candidate is None:
+                        break
+                    if candidate.key in session.warm.outcomes:
+                        done += 1
+                        _finish(session, proposer, candidate, session.warm.outcomes[candidate.key], done)
+                        continue
+                    workers.submit(_task(config, candidate))
+                if not workers.busy:
+                    break
+                done += 1
+                task, outcome = workers.next_outcome()
+                _finish(session, proposer, task.candidate, outcome, done)
+        if stop.asked:
+            raise KeyboardInterrupt
+    finally:
+        workers.close()
+    session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
+
+
+def _weigh(session: Session, allowed: list[Candidate]) -> Weighed:
+    """The front by predicted quality and known latency: exact where all candidates were weighed."""
+    problem, store, study = session.problem, session.store, session.folder.study
+    weighed = weigh(problem, allowed)
+    is_exact = problem.space.enumerable and not session.latencies.unmeasured
+    how = f"{problem.quality(problem.baseline).label} quality"
+    every = "every feasible candidate" if is_exact else f"{len(allowed)} of {problem.space.size} candidates"
+    session.listener.say(
+        f"{'exact' if is_exact else 'surveyed':12} {every} is weighed by {how} and latency: {len(weighed.front)} of "
+        f"{len(allowed)} are on the front; trials start there"
+    )
+    front = [weighed.candidates[place].key for place in weighed.front]
+    store.set_meta(f"exact:{study}", json.dumps({"exact": is_exact, "weighed": len(allowed), "front": front}))
+    return weighed
+
+
+def proposer_of(problem: Problem, allowed: list[Candidate]) -> Proposer:
+    """The sampler that the configuration names. The funnel draws from what is allowed, whose costs are known."""
+    config = problem.config
+    if config.sampler != "funnel":
+        return Sampled(problem.space, problem.directions, config.sampler, config.seed)
+    from nas.quality.structure import Structure
+    from nas.search.funnel import Funnel
+
+    found = problem.objectives.index("quality")
+    gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in allowed])
+    features = Structure(allowed).features(allowed)
+    return Funnel(allowed, -np.delete(gains, found, axis=1), features, found, config.seed)
+
+
+def _task(config: SearchConfig, candidate: Candidate) -> Task:
+    memory = None if config.trial_memory_gib is None else int(config.trial_memory_gib * GIB)
+    limits = Limits(config.trial_timeout_s, memory, sharers=None if config.cluster else config.workers)
+    return Task(candidate, config.seed, tuple(config.proxies or DEFAULT), limits)
+
+
+def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candidate | None:
+    """The next candidate worth building; draws that the gate rules out are told to the sampler and never built."""
+    if queue:
+        return proposer.start(queue.pop(0))
+    if session.allowed.keys() <= proposer.seen:
+        retry_unmeasured(session)
+    for waiting in session.drawn:
+        if waiting.key in session.allowed:
+            session.drawn.remove(waiting)
+            return waiting
+    while not session.allowed.keys() <= proposer.seen:
+        candidate = proposer.propose()
+        if candidate is None:  # a device has answered since: what the funnel was not given follows
+            return proposer.start(next(one for key, one in session.allowed.items() if key not in proposer.seen))
+        if candidate.key in session.allowed:
+            return candidate
+        if not session.problem.is_measured(candidate):
+            session.drawn.append(candidate)
+            continue
+        evaluation = _record(session, candidate, Outcome(candidate.key, {}, 0.0))
+        _tell(session, proposer, candidate, evaluation)
+        _keep(session, evaluation)
+    session.listener.say("every feasible candidate has been evaluated")
+    return None
+
+
+def _finish(session: Session, proposer: Proposer, candidate: Candidate, outcome: Outcome, done: int) -> None:
+    evaluation = _record(session, candidate, outcome)
+    _keep(session, evaluation)
+    _tell(session, proposer, candidate, evaluation)
+    session.listener.trial(evaluation, done, session.config.trials)
+    if done >= session.next_publication:
+        session.next_publication = done + max(PUBLISH_EVERY, done // 4)
+        retry_unmeasured(session)
+        publish(session)
+
+
+def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
+    problem = session.problem
+    costs = cost(candidate, problem.workload)
+    metrics = problem.metrics(candidate)
+    violations = problem.violations(metrics)
+    error = outcome.error or _not_finite(metrics)
+    infeasible = problem.breaks(violations) or not fits_memory(problem, candidate)
+    return Evaluation(
+        key=candidate.key,
+        candidate=candidate.to_dict(),
+        status="failed" if error else "infeasible" if infeasible else "complete",
+        quality=problem.quality(candidate),
+        latency=problem.latency(candidate),
+        cost=costs,
+        proxies=outcome.proxies,
+        violations=violations,
+        wall_s=outcome.wall_s,
+        error=error,
+        traceback=outcome.traceback,
+    )
+
+
+def _not_finite(metrics: Mapping[str, float]) -> str | None:
+    wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+    return f"not finite: {', '.join(wrong)}" if wrong else None
+
+
+def _keep(session: Session, evaluation: Evaluation) -> None:
+    """Our table first: what is missing in the study after a kill is added from it at the next start."""
+    session.store.add_evaluation(session.folder.study, evaluation)
+    session.archive.add(evaluation)
+
+
+def _replay(session: Session, proposer: Proposer, queue: list[Candidate]) -> int:
+    """Tells the sampler what is stored; the number of trials that count as done.
+
+    While the sampler proposes what it proposed then, it is asked again, and ends in the state that it had: at one
+    worker a search that was killed goes on as it would have. Where it proposes otherwise, it is only told the rest.
+    """
+    done, archived, in_step = 0, session.archive.keys, True
+    for evaluation in session.store.evaluations(session.folder.study):
+        candidate = Candidate.model_validate(evaluation.candidate)
+        session.problem.known_latency[evaluation.key] = evaluation.latency
+        if evaluation.key not in archived:
+            session.archive.add(evaluation)
+        if in_step:
+            drawn = proposer.start(queue.pop(0)) if queue else proposer.propose()
+            in_step = drawn == candidate
+            if drawn is not None and not in_step:
+                session.drawn.append(drawn)
+        if candidate in session.drawn:
+            session.drawn.remove(candidate)
+        elif not in_step:
+            proposer.start(candidate)
+        done += evaluation.status != "infeasible"
+        _tell(session, proposer, candidate, evaluation)
+    queue[:] = [candidate for candidate in queue if candidate.key not in proposer.seen]
+    return done
+
+
+def _tell(session: Session, proposer: Proposer, candidate: Candidate, evaluation: Evaluation) -> None:
+    """What the sampler learns of an evaluation, new or stored."""
+    if evaluation.status == "failed":
+        proposer.tell_failed(candidate)
+    else:
+        values = session.problem.objective_values(session.problem.metrics(candidate))
+        proposer.tell(candidate, values, evaluation.violations)
