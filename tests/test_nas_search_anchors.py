@@ -60,6 +60,13 @@ def test_the_report_shows_the_score_beside_the_truth(finished: Path) -> None:
     assert "flops" in fitted["gains"] and "synflow" not in fitted["gains"]
 
 
+def test_the_finalist_is_a_design_that_no_anchor_has_shown(finished: Path) -> None:
+    folder = finished / "runs" / "first"
+    shown = {path.name for path in (folder / "anchors").iterdir()}
+    proven = {path.name for path in (folder / "finalists").iterdir()}
+    assert proven and not proven & shown
+
+
 def test_anchors_keep_no_weights_but_finalists_do(finished: Path) -> None:
     folder = finished / "runs" / "first"
     assert not list((folder / "anchors").rglob("*.safetensors"))

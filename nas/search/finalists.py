@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nas import pareto
 from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
-from nas.search.anchors import in_words, use_anchors
+from nas.search.anchors import comparable, in_words, use_anchors
+from nas.search.funnel import funnel_of
 from nas.search.problem import Problem, is_measurable
 from nas.search.rungs import climb, ladder
 from nas.search.training import train_all
@@ -33,22 +34,78 @@ def prove(
     progress: Callable[[str, int, int], None],
 ) -> None:
     """Trains and measures what is not yet trained and measured, then exports the best by trained accuracy."""
-    best = front(problem, store.evaluations(folder.study))
+    evaluations = store.evaluations(folder.study)
+    best = front(problem, evaluations)
     config = problem.config
     if not config.finalists or not best:
         return
-    first = ladder(config.finalists, config.train_steps, config.rungs)[0].candidates
-    chosen = [best[index] for index in pareto.spread(first, list(range(len(best))))]
-    entering = {evaluation.key: Candidate.model_validate(evaluation.candidate) for evaluation in chosen}
-    candidates = climb(problem, folder, store, entering, say, progress)
-    trainings = train_all(problem, folder, store, candidates, say, progress, what="finalist")
-    candidates = {key: candidates[key] for key in trainings}
+    known = {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status == "complete"}
+    trainings = {}
+    if problem.anchored and config.rungs == 1 and "quality" in problem.objectives and len(problem.objectives) > 1:
+        trainings = train_by_gain(problem, folder, store, known, say, progress)
+    if not trainings:
+        first = ladder(config.finalists, config.train_steps, config.rungs)[0].candidates
+        chosen = [best[index].key for index in pareto.spread(first, range(len(best)))]
+        left = climb(problem, folder, store, {key: known[key] for key in chosen}, say, progress)
+        trainings = train_all(problem, folder, store, left, say, progress, what="finalist")
+    candidates = {key: known[key] for key in trainings}
     if not candidates:
         return
     if problem.anchored:
         say(f"score        {in_words(use_anchors(problem, store.trainings(folder.study)))}")
-    _measure(problem, folder, store, candidates, say, progress)
+    _measure(problem, folder, store, candidates | trained_front(problem, folder, store), say, progress)
     _export(folder, candidates, trainings, say)
+
+
+def trained_front(problem: Problem, folder: RunFolder, store: Store) -> dict[str, Candidate]:
+    """What no design of the run beats that was trained as long; anchors can be among them."""
+    accuracies = comparable(problem, store.trainings(folder.study))
+    complete = [one for one in store.evaluations(folder.study) if one.status == "complete" and one.key in accuracies]
+    candidates = {one.key: Candidate.model_validate(one.candidate) for one in complete}
+    points = [
+        problem.maximised({**problem.metrics(one), "quality": accuracies[key]}) for key, one in candidates.items()
+    ]
+    keys = list(candidates)
+    return {keys[place]: candidates[keys[place]] for place in pareto.front(points)}
+
+
+def train_by_gain(
+    problem: Problem,
+    folder: RunFolder,
+    store: Store,
+    evaluated: Mapping[str, Candidate],
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Training]:
+    """The finalists one after the other: each is where its training is expected to gain most, given all before it.
+
+    The front of the predictions alone is a poor choice while a dozen anchors are all that is known: what the score
+    takes for the best few are neighbours, right or wrong together.
+    """
+    funnel = funnel_of(problem, list(evaluated.values()))
+    funnel.queue.clear()  # the anchors stand for its spread beginning
+    stored = store.trainings(folder.study)
+    finalists: dict[str, Training] = {}
+    for key, accuracy in comparable(problem, stored).items():
+        if key in evaluated:
+            funnel.tell(funnel.start(evaluated[key]), _told(problem, accuracy), {})
+            if stored[key].checkpoint is not None:
+                finalists[key] = stored[key]
+    tried = len(finalists)
+    while tried < problem.config.finalists and (candidate := funnel.propose()) is not None:
+        tried += 1
+        trained = train_all(problem, folder, store, {candidate.key: candidate}, say, progress, what="finalist")
+        finalists |= trained
+        for training in trained.values():
+            funnel.tell(candidate, _told(problem, training.accuracy_open), {})
+        if not trained:
+            funnel.tell_failed(candidate)
+    return finalists
+
+
+def _told(problem: Problem, accuracy: float) -> list[float]:
+    """What the funnel learns of a training: it looks at the place of quality only."""
+    return [accuracy if name == "quality" else 0.0 for name in problem.objectives]
 
 
 def _measure(

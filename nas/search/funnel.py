@@ -21,8 +21,10 @@ from scipy.special import ndtr
 
 from nas.config import FEWEST_ANCHORS
 from nas.quality.gaussian import GaussianProcess, Matrix
-from nas.quality.structure import spread
+from nas.quality.structure import Structure, spread
+from nas.search.problem import Problem
 from nas.search.proposer import Drawn
+from search_spaces import Candidate
 
 ANCHORS = 8
 MOST_COMPARED = 2048  # of more designs than these, so many are drawn anew for each proposal
@@ -87,6 +89,14 @@ class Funnel(Generic[Drawn]):
         doubt = DOUBT if len(self.proposed) % 2 == 0 else 1.0
         gains = expected_gain(means, doubt * deviations, self.costs[rest], best, self.limits)
         return int(rest[int(np.argmax(gains))])
+
+
+def funnel_of(problem: Problem, candidates: Sequence[Candidate]) -> Funnel:
+    """A funnel over candidates whose costs are known; it finds out their quality."""
+    found = problem.objectives.index("quality")
+    gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in candidates])
+    features = Structure(problem.space.survey).features(candidates)
+    return Funnel(candidates, -np.delete(gains, found, axis=1), features, found, problem.config.seed)
 
 
 def cost_limits(costs: Matrix) -> Matrix:

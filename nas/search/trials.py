@@ -7,8 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 
-import numpy as np
-
 from nas.config import SearchConfig
 from nas.cost import cost
 from nas.execution import executor
@@ -17,6 +15,7 @@ from nas.quality.score import DEFAULT
 from nas.records import GIB, Evaluation
 from nas.search.evaluate import Outcome, Task, evaluate
 from nas.search.exact import Weighed, weigh
+from nas.search.funnel import funnel_of
 from nas.search.gate import fits_memory, landmarks
 from nas.search.interrupts import Interrupts
 from nas.search.problem import Problem
@@ -89,13 +88,7 @@ def proposer_of(problem: Problem, allowed: list[Candidate]) -> Proposer:
     config = problem.config
     if config.sampler != "funnel":
         return Sampled(problem.space, problem.directions, config.sampler, config.seed)
-    from nas.quality.structure import Structure
-    from nas.search.funnel import Funnel
-
-    found = problem.objectives.index("quality")
-    gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in allowed])
-    features = Structure(allowed).features(allowed)
-    return Funnel(allowed, -np.delete(gains, found, axis=1), features, found, config.seed)
+    return funnel_of(problem, allowed)
 
 
 def _task(config: SearchConfig, candidate: Candidate) -> Task:
