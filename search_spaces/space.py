@@ -104,12 +104,12 @@ class SearchSpace(BaseModel):
                 f"{self.name} has {self.size:,} candidates, more than the {MOST_ENUMERATED:,} that are enumerated; "
                 f"draw some of them"
             )
-        return self._numbered(range(self.size))
+        return self.numbered(range(self.size))
 
     @cached_property
     def survey(self) -> tuple[Candidate, ...]:
         """Every candidate where they can be enumerated, else SURVEYED of them, always the same."""
-        return self.candidates if self.enumerable else self._numbered(self._survey_numbers)
+        return self.candidates if self.enumerable else self.numbered(self._survey_numbers)
 
     @cached_property
     def _survey_numbers(self) -> list[int]:
@@ -140,7 +140,7 @@ class SearchSpace(BaseModel):
 
     def draw(self, count: int, generator: random.Random) -> tuple[Candidate, ...]:
         """`count` distinct candidates, uniformly; all of them where the space has no more."""
-        return self._numbered(self.draw_numbers(count, generator))
+        return self.numbered(self.draw_numbers(count, generator))
 
     def draw_numbers(self, count: int, generator: random.Random) -> list[int]:
         """The numbers of `count` distinct candidates, uniformly."""
@@ -151,7 +151,7 @@ class SearchSpace(BaseModel):
             numbers[generator.randrange(self.size)] = None
         return list(numbers)
 
-    def _numbered(self, numbers: Sequence[int]) -> tuple[Candidate, ...]:
+    def numbered(self, numbers: Sequence[int]) -> tuple[Candidate, ...]:
         domains = list(self.domains.values())
         axes = list(self.domains)
         return tuple(
@@ -194,7 +194,7 @@ class SearchSpace(BaseModel):
 
     def sample(self, generator: random.Random) -> Candidate:
         """One valid candidate, uniformly."""
-        return self._numbered([generator.randrange(self.size)])[0]
+        return self.numbered([generator.randrange(self.size)])[0]
 
     def neighbours(self, candidate: Candidate) -> list[Candidate]:
         """Valid candidates one step away along one axis (after snapping the others)."""

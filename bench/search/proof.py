@@ -27,6 +27,7 @@ import hardware_profiles
 from nas import config as configs
 from nas import pareto, run_folder, workload
 from nas.latency.device import Device
+from nas.search.finalists import trained_front
 from nas.search.gate import feasible
 from nas.search.problem import Problem, define
 from nas.store import Store
@@ -43,7 +44,7 @@ HAND = {
     "hand CNN": Candidate(encoder="efficientnet-lite0", resolution=224, projector="mlp", compression="none", compression_factor=1, lm_depth=6, **PARTS),
     "hand small": Candidate(encoder="efficientnet-lite0", resolution=160, projector="linear", compression="none", compression_factor=1, lm_depth=6, **PARTS),
 }  # fmt: skip
-KEPT_RANDOM = 3
+KEPT = 3
 
 
 def main() -> None:
@@ -51,10 +52,11 @@ def main() -> None:
     arguments.add_argument("--workload", default="vqa-short")
     arguments.add_argument("--trials", type=int, default=60)
     arguments.add_argument("--anchors", type=int, default=8)
-    arguments.add_argument("--finalists", type=int, default=3)
+    arguments.add_argument("--finalists", type=int, default=4)
     arguments.add_argument("--train-steps", type=int, default=60)
     arguments.add_argument("--train-images", type=int, default=800)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--study", default="proof")
     arguments.add_argument("--from", dest="start_from")
     arguments.add_argument("--out", type=Path, default=Path("proof"))
     arguments.add_argument("--only", choices=["search", "train", "measure", "show"])
@@ -65,21 +67,24 @@ def main() -> None:
     folder = run_folder.find(str(given.out / study(given)))
     groups = designs(given, folder)
     if "train" in stages:
-        groups |= chosen_at_random(given, folder)
-        for seed in given.seeds:
-            for name, candidate in groups.items():
-                print(f"{name:12} seed {seed}  {accuracy(given, candidate, seed):.3f}  {candidate}", flush=True)
-    else:
-        groups |= chosen_at_random(given, folder)
+        train(given, groups)
+        train(given, chosen_at_random(given, folder))
     if "measure" in stages:
-        measure(given, groups)
+        measure(given, groups | chosen_at_random(given, folder))
     if "show" in stages:
+        groups |= chosen_at_random(given, folder)
         trained = {name: [accuracy(given, one, seed) for seed in given.seeds] for name, one in groups.items()}
         show(groups, trained, json.loads(timings(given).read_text(encoding="utf-8")))
 
 
+def train(given: argparse.Namespace, groups: dict[str, Candidate]) -> None:
+    for seed in given.seeds:
+        for name, candidate in groups.items():
+            print(f"{name:12} seed {seed}  {accuracy(given, candidate, seed):.3f}  {candidate}", flush=True)
+
+
 def study(given: argparse.Namespace) -> str:
-    return f"proof-{given.workload}"
+    return f"{given.study}-{given.workload}"
 
 
 def timings(given: argparse.Namespace) -> Path:
@@ -98,22 +103,24 @@ def search(given: argparse.Namespace) -> None:
 
 
 def designs(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str, Candidate]:
-    """The three by hand and the finalists; trainings of the run on its own seed are taken over."""
+    """The three by hand, and of the search's trained front as many; its trainings, by its own seed, are taken over."""
+    problem = known(folder)
     with closing(Store(folder.default_storage)) as store:
-        trained = store.trainings(folder.study)
-        evaluated = {one.key: Candidate.model_validate(one.candidate) for one in store.evaluations(folder.study)}
-    finalists = [evaluated[key] for key, one in trained.items() if one.checkpoint is not None]
-    for key, one in trained.items():
-        if one.steps == given.train_steps:
-            place(given, key, one.seed).parent.mkdir(parents=True, exist_ok=True)
-            place(given, key, one.seed).write_text(json.dumps(one.accuracy_open), encoding="utf-8")
-    return HAND | {f"search {number}": one for number, one in enumerate(finalists, 1)}
+        for key, one in store.trainings(folder.study).items():
+            if one.steps == given.train_steps:
+                place(given, key, one.seed).parent.mkdir(parents=True, exist_ok=True)
+                place(given, key, one.seed).write_text(json.dumps(one.accuracy_open), encoding="utf-8")
+        found = list(trained_front(problem, folder, store).values())
+    kept = [found[at] for at in pareto.spread(KEPT, range(len(found)))]
+    return HAND | {f"search {number}": one for number, one in enumerate(kept, 1)}
 
 
 def chosen_at_random(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str, Candidate]:
     """As many as the search has trained, by one seed; then three of their front of accuracy and composed latency."""
     problem = known(folder)
-    drawn = random.Random(0).sample(feasible(problem, list(problem.space.survey)), given.anchors + given.finalists)
+    with closing(Store(folder.default_storage)) as store:
+        count = sum(one.steps == given.train_steps for one in store.trainings(folder.study).values())
+    drawn = random.Random(0).sample(feasible(problem, list(problem.space.survey)), count)
     points = []
     for candidate in drawn:
         reached = accuracy(given, candidate, given.seeds[0])
@@ -123,10 +130,8 @@ def chosen_at_random(given: argparse.Namespace, folder: run_folder.RunFolder) ->
             flush=True,
         )
     front = pareto.front(points)
-    return {
-        f"random {number}": drawn[front[at]]
-        for number, at in enumerate(pareto.spread(KEPT_RANDOM, range(len(front))), 1)
-    }
+    kept = [drawn[front[at]] for at in pareto.spread(KEPT, range(len(front)))]
+    return {f"random {number}": one for number, one in enumerate(kept, 1)}
 
 
 def known(folder: run_folder.RunFolder) -> Problem:

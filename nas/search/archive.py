@@ -72,13 +72,14 @@ class Archive:
         self.storage.create_new_trial(self.number, trial)
 
     def _attributes(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Few, since each is an insert of its own, and those cost most of what a trial costs the driver."""
         assert evaluation.quality is not None and evaluation.cost is not None
-        return {
-            "feasible": evaluation.status == "complete",
-            "violations": {name: value for name, value in evaluation.violations.items() if value > 0},
+        figures = {
             "quality_label": evaluation.quality.label,
             "latency": {device: latency.to_dict() for device, latency in evaluation.latency.items()},
             "params": evaluation.cost.params,
             "memory_gib": evaluation.cost.memory_gib,
-            "proxies": {name: score.value for name, score in evaluation.proxies.items()},
         }
+        violated = {name: value for name, value in evaluation.violations.items() if value > 0}
+        proxies = {name: score.value for name, score in evaluation.proxies.items()}
+        return {"figures": figures, "proxies": proxies} | ({"violations": violated} if violated else {})

@@ -18,9 +18,10 @@ from nas.search.exact import Weighed, weigh
 from nas.search.funnel import funnel_of
 from nas.search.gate import fits_memory, landmarks
 from nas.search.interrupts import Interrupts
-from nas.search.problem import Problem
+from nas.search.problem import Problem, is_measurable
 from nas.search.proposer import Proposer, Sampled
 from nas.search.session import PUBLISH_EVERY, Session, publish, retry_unmeasured
+from nas.search.sides import applies, front_of_sides
 from search_spaces import Candidate
 
 KILL_AFTER_S = 30  # beyond its time limit a worker that cannot be interrupted is killed
@@ -29,10 +30,10 @@ KILL_AFTER_S = 30  # beyond its time limit a worker that cannot be interrupted i
 def run_trials(session: Session) -> None:
     """Ask and tell until the trials are done, the time is up or the space is exhausted."""
     config, problem = session.config, session.problem
+    near_front = _weigh(session).promising(config.trials // 2)
     allowed = list(session.allowed.values())
     proposer = proposer_of(problem, allowed)
     extremes = landmarks(allowed, lambda c: cost(c, problem.workload).params)
-    near_front = _weigh(session, allowed).promising(config.trials // 2)
     first = {
         c.key: c for c in [*session.warm.first, *session.anchors, *extremes, *near_front] if c.key in session.allowed
     }
@@ -67,15 +68,20 @@ def run_trials(session: Session) -> None:
     session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
 
 
-def _weigh(session: Session, allowed: list[Candidate]) -> Weighed:
-    """The front by predicted quality and known latency: exact where all candidates were weighed."""
+def _weigh(session: Session) -> Weighed:
+    """The front by predicted quality and known latency: exact where all are weighed, or solved by their sides."""
     problem, store, study = session.problem, session.store, session.folder.study
+    is_whole, how = not session.latencies.unmeasured, f"{problem.quality(problem.baseline).label} quality"
+    is_exact, extent = is_whole and problem.space.enumerable, "every feasible candidate"
+    if not is_exact:
+        extent = f"{len(session.allowed)} of {problem.space.size:,} candidates"
+        if is_whole and applies(problem) and not any(map(is_measurable, problem.profiles.values())):
+            session.allowed |= {one.key: one for one in front_of_sides(problem)}
+            is_exact, extent = True, f"each of {problem.space.size:,} candidates, by its two sides,"
+    allowed = list(session.allowed.values())
     weighed = weigh(problem, allowed)
-    is_exact = problem.space.enumerable and not session.latencies.unmeasured
-    how = f"{problem.quality(problem.baseline).label} quality"
-    every = "every feasible candidate" if is_exact else f"{len(allowed)} of {problem.space.size} candidates"
     session.listener.say(
-        f"{'exact' if is_exact else 'surveyed':12} {every} is weighed by {how} and latency: {len(weighed.front)} of "
+        f"{'exact' if is_exact else 'surveyed':12} {extent} is weighed by {how} and latency: {len(weighed.front)} of "
         f"{len(allowed)} are on the front; trials start there"
     )
     front = [weighed.candidates[place].key for place in weighed.front]
