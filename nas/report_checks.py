@@ -242,7 +242,7 @@ def _front_words(found: dict[str, Any]) -> list[str]:
         done = sum(entry["key"] in keys for entry in entries)
         what = "Solved exactly" if solved["exact"] else "Solved over a sample"
         lines.append(
-            f"{what}: of {solved['weighed']} feasible candidates, all weighed by predicted quality and latency, "
+            f"{what}: of {solved['weighed']:,} candidates, all weighed by predicted quality and latency, "
             f"{len(keys)} are on the front; {done} of them were evaluated and are on this one."
         )
     if entries:

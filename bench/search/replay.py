@@ -1,11 +1,13 @@
 """Samplers over the micro-VLM table for three devices: `python bench/search/replay.py` prints and writes replay.json.
 
 The same as `nas search --replay bench/search/microvlm.csv --objective quality --objective latency_ms@DEVICE` for each
-device, but that Optuna's GP stops at 50 evaluations, since it takes long to propose a later one. About half an hour.
+device, but that Optuna's GP stops at 50 evaluations, since it takes long to propose a later one. About half an hour;
+`--samplers funnel --evaluations 25 50 100` runs a part, and writes nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,21 @@ CHEAP, BUDGETS, SLOW_BUDGETS = ("funnel", "tpe", "nsga2", "nsga3"), (25, 50, 100
 
 
 def main() -> None:
-    tables = {device: read(HERE / "microvlm.csv", ["quality", f"latency_ms@{device}"]) for device in DEVICES}
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--samplers", nargs="+", default=[*CHEAP, "gp"])
+    arguments.add_argument("--evaluations", type=int, nargs="+", default=BUDGETS)
+    given = arguments.parse_args()
     documents: dict[str, dict[str, Any]] = {}
-    for device, table in tables.items():
-        documents[device] = compare(table, CHEAP, BUDGETS)
+    for device in DEVICES:
+        table = read(HERE / "microvlm.csv", ["quality", f"latency_ms@{device}"])
+        cheap = [name for name in given.samplers if name != "gp"]
+        documents[device] = compare(table, cheap, given.evaluations)
+        if "gp" in given.samplers:
+            rows = compare(table, ["gp"], SLOW_BUDGETS)["results"]
+            documents[device]["results"] += [row for row in rows if row["sampler"] == "gp"]
         show(device, documents[device]["results"])
-    for device, table in tables.items():
-        rows = [row for row in compare(table, ["gp"], SLOW_BUDGETS)["results"] if row["sampler"] == "gp"]
-        documents[device]["results"] += rows
-        show(device, rows)
-    (HERE / "replay.json").write_text(json.dumps(documents, indent=1), encoding="utf-8")
+    if given.samplers == [*CHEAP, "gp"] and tuple(given.evaluations) == BUDGETS:
+        (HERE / "replay.json").write_text(json.dumps(documents, indent=1), encoding="utf-8")
 
 
 def show(device: str, rows: list[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nas.constraints import LATENCY_METRICS
 from nas.cost_many import cost_of_candidates
 from nas.pareto import front_mask
+from nas.search.exact import weigh
 from nas.search.problem import Problem
 from search_spaces import Candidate
 
@@ -154,20 +155,16 @@ def _extremes(problem: Problem, sides: Sides, seeing: list[int], ends: list[int]
 
 
 def _gains(problem: Problem, candidate: Candidate) -> list[float]:
-    """Objectives, and what constraints speak of, as columns to maximise."""
+    """Objectives, what constraints speak of, and the memory that devices limit, as columns to maximise."""
     metrics = problem.metrics(candidate)
     missed = [-value for value in problem.violations(metrics).values()]
-    return [*problem.maximised(metrics), *missed]
+    return [*problem.maximised(metrics), *missed, -metrics["memory_gib"]]
 
 
 def _front(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:
-    """The non-dominated of those that keep every constraint."""
-    metrics = [problem.metrics(candidate) for candidate in candidates]
-    places = [place for place, one in enumerate(metrics) if not problem.breaks(problem.violations(one))]
-    if not places:
-        return []
-    mask = front_mask(np.array([problem.maximised(metrics[place]) for place in places]))
-    return [candidates[place] for place, keep in zip(places, mask, strict=True) if keep]
+    """The non-dominated of those that keep every constraint and fit every device."""
+    weighed = weigh(problem, candidates)
+    return [weighed.candidates[place] for place in weighed.front]
 
 
 def _mixed(codes: NDArray[np.int16], lengths: NDArray[np.int64]) -> Numbers:

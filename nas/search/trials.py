@@ -72,20 +72,21 @@ def _weigh(session: Session) -> Weighed:
     """The front by predicted quality and known latency: exact where all are weighed, or solved by their sides."""
     problem, store, study = session.problem, session.store, session.folder.study
     is_whole, how = not session.latencies.unmeasured, f"{problem.quality(problem.baseline).label} quality"
-    is_exact, extent = is_whole and problem.space.enumerable, "every feasible candidate"
+    is_exact, extent, count = is_whole and problem.space.enumerable, "every feasible candidate", len(session.allowed)
     if not is_exact:
-        extent = f"{len(session.allowed)} of {problem.space.size:,} candidates"
+        extent = f"{count} of {problem.space.size:,} candidates"
         if is_whole and applies(problem) and not any(map(is_measurable, problem.profiles.values())):
             session.allowed |= {one.key: one for one in front_of_sides(problem)}
-            is_exact, extent = True, f"each of {problem.space.size:,} candidates, by its two sides,"
+            count = problem.space.size
+            is_exact, extent = True, f"each of {count:,} candidates, by its two sides,"
     allowed = list(session.allowed.values())
     weighed = weigh(problem, allowed)
     session.listener.say(
         f"{'exact' if is_exact else 'surveyed':12} {extent} is weighed by {how} and latency: {len(weighed.front)} of "
-        f"{len(allowed)} are on the front; trials start there"
+        f"{count:,} are on the front; trials start there"
     )
     front = [weighed.candidates[place].key for place in weighed.front]
-    store.set_meta(f"exact:{study}", json.dumps({"exact": is_exact, "weighed": len(allowed), "front": front}))
+    store.set_meta(f"exact:{study}", json.dumps({"exact": is_exact, "weighed": count, "front": front}))
     return weighed
 
 
