@@ -104,13 +104,22 @@ class Device:
             return canary_at(self.profile.threads(self.runtime))
         return float(self._state["canary_ms"])
 
+    def lacking(self, blocks: Iterable[BlockSpec]) -> int:
+        """How many of the blocks `timings` would have to measure, if the device is as quick as it was."""
+        stored = self.store.block_timings(self.context)
+        return sum(block.key not in stored for block in self._chosen(blocks))
+
+    def _chosen(self, blocks: Iterable[BlockSpec]) -> list[BlockSpec]:
+        """Those that are measured: of many connectors a spread sample, and all others."""
+        wanted = {block.key: block for block in blocks}
+        sample = {block.key for block in connectors.sample([one for one in wanted.values() if one.kind == "projector"])}
+        return [block for block in wanted.values() if block.kind != "projector" or block.key in sample]
+
     def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT) -> Timings:
         """Timings of all blocks by key; of many connectors only a spread sample is measured and the rest is fitted."""
         wanted = {block.key: block for block in blocks}
         every = [block for block in wanted.values() if block.kind == "projector"]
-        chosen = {block.key for block in connectors.sample(every)}
-        measured = [block for block in wanted.values() if block.kind != "projector" or block.key in chosen]
-        known = self.exact(measured, progress)
+        known = self.exact(self._chosen(wanted.values()), progress)
         return Timings(self.context, known | connectors.complete(every, known))
 
     def exact(self, blocks: Sequence[BlockSpec], progress: Progress = SILENT) -> dict[str, BlockTiming]:

@@ -10,10 +10,12 @@ from nas.errors import NotMeasuredError, RefusalError
 from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
 from nas.latency.runners import with_retries
+from nas.search.expectation import in_words
 from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 
 ATTEMPTS = 3
+BLOCK_S = 0.4  # to measure a block of `pocket` here, until the device's own pace is known
 
 
 @dataclass
@@ -61,8 +63,14 @@ class Latencies:
         self.cache.close()
 
     def _ensure(self, device: Device) -> None:
-        name = device.profile.id
+        name, kind = device.profile.id, f"pace:blocks:{device.context.key}"
+        lacking, started = device.lacking(self.blocks), time.monotonic()
+        if lacking:
+            expected_s = lacking * float(self.cache.meta(kind) or BLOCK_S)
+            self.say(f"latency      {name}: {lacking} blocks are to be measured, about {in_words(expected_s)}")
         timings = device.timings(self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of))
+        if lacking:
+            self.cache.set_meta(kind, str((time.monotonic() - started) / lacking))
         self.problem.take_timings(name, timings)
         stored = self.run_store.block_timings(timings.context)
         fresh = {key: timing for key, timing in timings.measured.items() if key not in stored}
