@@ -126,7 +126,8 @@ def calibrate(
     from nas.latency import calibrate as calibration
     from nas.latency.device import Device
     from nas.latency.runners import runner_for
-    from nas.search.problem import define, fitting
+    from nas.search.gate import fitting
+    from nas.search.problem import define
     from nas.store import Store
 
     problem = define(SearchConfig(space=space, devices=[device], workload=workload, runtime=runtime, dtype=dtype))

@@ -20,7 +20,8 @@ from nas.latency.device import Device
 from nas.latency.request import Request
 from nas.latency.runner_messages import Message
 from nas.latency.runners import LocalRunner
-from nas.search.problem import define, fitting
+from nas.search.gate import fitting
+from nas.search.problem import define
 from nas.store import Store
 
 SSH = {"kind": "ssh", "host_ref": "pi"}
