@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from runner_requests import here
 import hardware_profiles
 from hardware_profiles import HardwareProfile, ProfileError
 from hardware_profiles.profile import Calibration
+from nas.errors import RunnerError
+from nas.latency.request import Request
+from nas.latency.runner_messages import check_messages
 from nas.latency.speeds import ROWS, STREAMED_BYTES, WIDTH, measure_speeds
+from nas.latency.worker import serve
 
 
 def profile(**peaks: Any) -> HardwareProfile:
@@ -38,6 +43,17 @@ def test_a_sparse_rate_that_was_declared_dense_is_refused(speeds: Calibration) -
     assert hardware_profiles.calibrated(profile(fp32=1.3 * reached), speeds).calibration == [speeds]
     with pytest.raises(ProfileError, match=r"^device local-.*half of a sparse one: halve it"):
         hardware_profiles.calibrated(profile(fp32=2.6 * reached), speeds)
+
+
+def test_a_device_tells_its_speeds_when_asked_and_only_then() -> None:
+    """In this process; the messages pass as JSON through the check of what a device says."""
+    asked, said = Request(here(), speeds=True), list[dict[str, Any]]()
+    serve(Request.from_json(asked.to_json()), said.append)
+    lines = [json.dumps(message) for message in said]
+    found = [one for one in check_messages(iter(lines), "here", asked) if one["kind"] == "speeds"]
+    assert Calibration.model_validate(found[0]["calibration"]).gemm_gflops["m512"] > 0
+    with pytest.raises(RunnerError, match="speeds that nobody asked for"):
+        list(check_messages(iter(lines), "here", Request(here())))
 
 
 def test_a_new_entry_takes_the_place_of_the_old_one_and_is_read_back(speeds: Calibration, tmp_path: Path) -> None:
