@@ -106,8 +106,8 @@ def profile(
 
 def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Workload) -> Mapping[str, BlockTiming]:
     """What earlier sessions measured on this device, with the runtime that is installed here."""
-    from nas.latency.blocks import has_blocks, needed
     from nas.latency.device import Device
+    from nas.latency.terms import has_blocks, needed
     from nas.store import Store
 
     every = [one for one in (space.baseline_candidate, *space.survey) if has_blocks(one, workload)]

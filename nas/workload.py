@@ -13,13 +13,18 @@ SHIPPED = Path(__file__).parent / "workloads"
 
 
 class Workload(BaseModel):
-    """One request: images and prompt tokens in, new tokens out."""
+    """One request: images and prompt tokens in, new tokens out.
+
+    Of several turns it is the last: every turn brings as much, and what the earlier ones brought is in the KV cache.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
     description: str = ""
     images: int = Field(default=1, ge=1)
+    frames: int = Field(default=1, ge=1, description="pictures of each image: a clip has several")
+    turns: int = Field(default=1, ge=1, description="of a conversation whose context grows")
     prompt_tokens: int = Field(ge=1)
     new_tokens: int = Field(ge=1)
     batch: int = Field(default=1, ge=1)

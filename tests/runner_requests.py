@@ -12,8 +12,9 @@ import hardware_profiles
 import nas.workload
 import search_spaces
 from hardware_profiles import HardwareProfile
-from nas.latency.blocks import BlockSpec, BlockTiming, needed
+from nas.latency.blocks import BlockSpec, BlockTiming
 from nas.latency.request import block_timing
+from nas.latency.terms import needed
 
 WORKLOAD = nas.workload.load("vqa-short")
 SPACE = search_spaces.load("micro")

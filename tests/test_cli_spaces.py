@@ -16,8 +16,9 @@ import search_spaces
 from cli.spaces import app
 from nas.cost import cost
 from nas.errors import ConfigError
-from nas.latency.blocks import BlockTiming, needed
+from nas.latency.blocks import BlockTiming
 from nas.latency.context import context_here
+from nas.latency.terms import needed
 from nas.store import Store
 
 MICRO = search_spaces.load("micro")

@@ -13,27 +13,15 @@ import torch
 
 import nas.workload
 import search_spaces
-from hardware_profiles import load
 from hardware_profiles.profile import Protocol
 from nas.errors import NotMeasuredError, RunnerError
 from nas.latency import connectors
-from nas.latency.blocks import (
-    DEPTHS,
-    PREFILL_LENGTHS,
-    BlockSpec,
-    BlockTiming,
-    MeasurementContext,
-    bracket,
-    depth_shares,
-    interpolate,
-    needed,
-    undisturbed,
-)
+from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext, undisturbed
 from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
-from nas.latency.estimate import estimate
 from nas.latency.jobs import preprocessing
 from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
+from nas.latency.terms import DEPTHS, PREFILL_LENGTHS, depth_shares, length_shares, needed
 from nas.latency.work import block_work
 from nas.store import Store
 
@@ -76,12 +64,12 @@ def test_a_bend_between_measured_depths_is_followed_and_the_nearest_line_goes_on
 
 @pytest.mark.parametrize("length", [1, 8, 9, 100, 8192])
 def test_brackets_enclose_the_length(length: int) -> None:
-    found = bracket(length, PREFILL_LENGTHS)
+    found = [point for point, _ in length_shares(length, PREFILL_LENGTHS)]
     assert found[0] <= max(length, PREFILL_LENGTHS[0]) <= found[-1]
 
 
 def test_interpolation_is_exact_on_a_line() -> None:
-    assert interpolate(40, {32: 3.2, 48: 4.8}) == pytest.approx(4.0)
+    assert sum(share * point for point, share in length_shares(40, (32, 48))) == pytest.approx(40)
 
 
 def test_rounds_stop_only_when_the_minimum_is_calm() -> None:
@@ -183,23 +171,6 @@ def test_pocket_needs_fewer_than_sixty_measured_blocks() -> None:
     blocks = {block.key: block for candidate in drawn for block in needed(candidate, WORKLOAD)}.values()
     every = [block for block in blocks if block.kind == "projector"]
     assert len(blocks) - len(every) + len(connectors.sample(every)) < 60
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"encoder_depth": 1}, {"second_encoder": "conv-micro", "fusion": "channel"}, {"tiling": "grid", "tiles": 4},
-        {"temporal_factor": 2}, {"lm_ffn": 96}, {"lm_heads": 2}, {"lm_weights": "int8"}, {"kv_cache": "bf16"},
-        {"prune_layer": 1, "compression": "fastv", "compression_factor": 2},
-        {"compression": "visionzip", "compression_factor": 2},
-    ],
-)  # fmt: skip
-def test_parts_that_no_block_is_timed_of_are_not_passed_off_as_those_that_are(changes: dict[str, object]) -> None:
-    baseline = search_spaces.load("micro").baseline
-    with pytest.raises(NotMeasuredError, match=f"changes .*{next(iter(changes))}"):
-        needed(search_spaces.Candidate.model_validate({**baseline, **changes}), WORKLOAD)
-    with pytest.raises(NotMeasuredError, match="measure it end to end"):
-        estimate(search_spaces.Candidate.model_validate({**baseline, **changes}), WORKLOAD, load("raspberry-pi-5-8gb"))
 
 
 def test_a_connector_that_was_not_measured_follows_those_that_were() -> None:

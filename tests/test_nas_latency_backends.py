@@ -11,8 +11,8 @@ import nas.workload
 import search_spaces
 from nas.errors import UnknownNameError
 from nas.latency.backends import RUNTIMES, backend, check
-from nas.latency.blocks import needed
 from nas.latency.end_to_end import Request
+from nas.latency.terms import needed
 from nas.model import build
 
 WORKLOAD = nas.workload.load("vqa-short")

@@ -14,9 +14,9 @@ import nas.workload
 import search_spaces
 from cli.main import build_app
 from hardware_profiles import HardwareProfile, ProfileError
-from nas.latency.blocks import needed
 from nas.latency.calibrated import fit
 from nas.latency.estimate import Setting, estimate
+from nas.latency.terms import needed
 from nas.latency.work import FEATURES, features
 
 WORKLOAD = nas.workload.load("vqa-short")

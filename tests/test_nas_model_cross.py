@@ -16,11 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.config import SearchConfig
 from nas.cost import cost
-from nas.errors import ConfigError, NotMeasuredError
+from nas.errors import ConfigError
 from nas.export import export_hf
 from nas.export_gguf import export_gguf
 from nas.export_onnx import export_onnx
-from nas.latency.blocks import has_blocks, needed
 from nas.model import MultimodalLM, Processor, build
 from nas.model.cross import GatedCrossAttention
 from nas.model.language import build_language_model
@@ -209,8 +208,11 @@ def test_proxies_score_it() -> None:
 
 
 def test_a_search_leaves_out_what_has_no_latency() -> None:
-    overrides: dict[str, list[str | int]] = {"projector": ["mlp", "cross-attention"]}
-    problem = define(SearchConfig(space="micro", devices=["apple-m1"], overrides=overrides))
+    """A workload of several turns: cross-attention reads one picture."""
+    projectors: list[str | int] = ["mlp", "cross-attention"]
+    compression: list[str | int] = ["none"]
+    overrides = {"projector": projectors, "compression": compression, "compression_factor": [1]}
+    problem = define(SearchConfig(space="micro", devices=["apple-m1"], workload="agent-loop", overrides=overrides))
     assert {block.projector for block in problem.blocks(problem.space.survey) if block.projector} == {"mlp"}
     weighed = weigh(problem, problem.space.survey)
     assert {candidate.projector for candidate in weighed.candidates} == {"mlp"}
@@ -220,9 +222,6 @@ def test_what_cannot_be_is_told_in_one_line() -> None:
     assert "compression" in (buildable(crossing(compression="fastv", compression_factor=4, prune_layer=2)) or "")
     assert "tiling" in (buildable(crossing(tiling="any-resolution", tiles=2)) or "")
     assert buildable(crossing()) is None
-    with pytest.raises(NotMeasuredError, match="no latency is known of gated cross-attention"):
-        needed(crossing(), ONE)
-    assert not has_blocks(crossing(), ONE)
     model = opened(crossing())
     ids, pixels = request(model)
     with pytest.raises(ValueError, match="same number of images, but 2 texts have 3"):

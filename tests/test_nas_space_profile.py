@@ -9,8 +9,9 @@ import yaml
 import nas.workload
 import search_spaces
 from nas.cost import cost
-from nas.latency.blocks import BlockSpec, BlockTiming, needed
+from nas.latency.blocks import BlockSpec, BlockTiming
 from nas.latency.compose import compose
+from nas.latency.terms import needed
 from nas.space_profile import profile
 
 MICRO = search_spaces.load("micro")

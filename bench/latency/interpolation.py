@@ -11,9 +11,10 @@ import argparse
 from dataclasses import replace
 
 import hardware_profiles
-from nas.latency.blocks import BlockSpec, BlockTiming, decoder_parts, interpolate
+from nas.latency.blocks import BlockSpec, BlockTiming
 from nas.latency.context import context_here
 from nas.latency.measure import measure_blocks
+from nas.latency.terms import decoder_parts, length_shares
 
 PROMPTS = (12, 24, 48, 80, 112, 160, 224, 320, 448, 640)
 CONTEXTS = (64, 128, 192, 384, 640)
@@ -28,9 +29,9 @@ def main() -> None:
     for phase, lengths in (("prefill", PROMPTS), ("decode", CONTEXTS)):
         for part in decoder_parts(phase, "torch-eager"):
             for length in lengths if len(part.grid) > 1 else ():  # one point serves every length
-                around = part.blocks(1, lm, length)
-                off = replace(around[0], length=length)
-                wanted |= {block.key: block for block in (off, *around)}
+                off = BlockSpec(part.kind, 1, lm=lm, length=length, depth=part.depth)
+                around = [(replace(off, length=point), share) for point, share in length_shares(length, part.grid)]
+                wanted |= {block.key: block for block in (off, *(block for block, _ in around))}
                 cases.append((off, around))
     found: dict[str, BlockTiming] = {}
     profile = hardware_profiles.load("local")
@@ -40,9 +41,9 @@ def main() -> None:
     errors: dict[str, list[float]] = {}
     for off, around in cases:
         truth = found[off.key].value_ms
-        guess = interpolate(off.length, {block.length: found[block.key].value_ms for block in around})
+        guess = sum(share * found[block.key].value_ms for block, share in around)
         errors.setdefault(off.kind, []).append(guess / truth - 1)
-        between = " and ".join(str(block.length) for block in around)
+        between = " and ".join(str(block.length) for block, _ in around)
         print(f"| {off.kind} | {off.length} | {between} | {guess:.2f} | {truth:.2f} | {guess / truth - 1:+.1%} |")
     for kind, values in errors.items():
         mean, worst = sum(map(abs, values)) / len(values), max(map(abs, values))

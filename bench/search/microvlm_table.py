@@ -16,10 +16,10 @@ from pathlib import Path
 import hardware_profiles
 from nas import workload
 from nas.cost import cost
-from nas.latency.blocks import needed
 from nas.latency.compose import compose
 from nas.latency.device import Device
 from nas.latency.estimate import estimate
+from nas.latency.terms import needed
 from nas.store import Store
 from search_spaces import Candidate
 

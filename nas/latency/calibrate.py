@@ -12,13 +12,14 @@ from scipy.stats import spearmanr
 
 from nas.cost import cost
 from nas.latency import calibrated
-from nas.latency.blocks import BlockSpec, needed
+from nas.latency.blocks import BlockSpec
 from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
 from nas.latency.device import Device, Timings
 from nas.latency.estimate import calibration_file
 from nas.latency.request import EndToEnd
 from nas.latency.spread import farthest
+from nas.latency.terms import needed
 from nas.latency.work import FEATURES, features
 from nas.workload import Workload
 from search_spaces import Candidate

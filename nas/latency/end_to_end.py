@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from hardware_profiles.profile import LowEnd, Protocol
-from nas.errors import NotMeasuredError
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
-from nas.latency.jobs import nothing, photo
+from nas.latency.jobs import nothing, photo, request_pixels
 from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
+from nas.latency.terms import amounts, check_runs
 from nas.model import build
-from nas.model.processor import preprocess
 from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -50,8 +49,8 @@ def measure_requests(
     the interval reaches from their sum to the 90th percentile of whole rounds. `blocks` are
     measured between the rounds, pass by pass, so that both have seen the same hours of the machine.
     """
-    if crossing := [candidate for candidate in candidates.values() if candidate.crosses]:
-        raise NotMeasuredError(f"requests with cross-attention are not timed yet, but {crossing[0]} has it")
+    for candidate in candidates.values():
+        check_runs(candidate, workload, context.runtime)
     runtime = backend(context.runtime, context.dtype, context.threads)
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
@@ -80,23 +79,27 @@ class Request:
     """One candidate in a runtime, and the inputs of one request."""
 
     def __init__(self, candidate: Candidate, workload: Workload, stages: Stages) -> None:
-        spec, lm = encoder(candidate.encoder), language_model(candidate.lm)
-        images = spec.tokens(candidate.resolution, candidate.compression_factor) * workload.images
-        self.stages, self.resolution, self.hidden = stages, candidate.resolution, lm.hidden
-        self.mean, self.std = list(spec.mean), list(spec.std)
-        self.batch, self.steps = workload.batch, workload.new_tokens - 1
-        self.photos = [photo()] * (workload.images * workload.batch)
-        self.ids = torch.tensor([[lm.image_token_id] * images + [lm.vocab - 1] * workload.prompt_tokens] * self.batch)
+        spec, lm, found = encoder(candidate.encoder), language_model(candidate.lm), amounts(candidate, workload)
+        places = found.prompt - workload.prompt_tokens
+        self.stages, self.hidden = stages, lm.hidden
+        self.batch, self.steps, self.past = workload.batch, workload.new_tokens - 1, found.past
+        self.frames = workload.frames
+        self.photos = [photo()] * (found.photos * workload.batch)
+        self.sees = (candidate.resolution, list(spec.mean), list(spec.std), candidate.tiling, candidate.tiles)
+        self.ids = torch.tensor([[lm.image_token_id] * places + [lm.vocab - 1] * workload.prompt_tokens] * self.batch)
 
     def run(self, clock: Clock) -> tuple[float, ...]:
         """Preprocess, vision, projector, prefill, and the mean decode step, in ms."""
+        self.stages.begin(self.batch, self.past)
         marks = [clock()]
 
         def mark(found: Any) -> Any:
             marks.append(clock())
             return found
 
-        pixels: Tensor = mark(preprocess(self.photos, self.resolution, self.mean, self.std))
+        pixels: Tensor = mark(request_pixels(self.photos, *self.sees))
+        if self.frames > 1 and pixels.ndim == 4:  # a tile is a picture of its own, and its frames are not merged
+            pixels = pixels.unflatten(0, (-1, self.frames))  # type: ignore[no-untyped-call]
         tokens = mark(self.stages.vision(pixels))
         visual: Tensor = mark(self.stages.projector(tokens))
         newest: Tensor = mark(self.stages.prefill(self.ids, visual.reshape(self.batch, -1, self.hidden)))

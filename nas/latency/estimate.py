@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ import numpy as np
 from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Estimator
 from nas.cache_folder import cache_folder
-from nas.latency.blocks import BlockSpec, lengths, preprocess_block, projector_block, vision_block
+from nas.cost_cross import CrossStack
+from nas.latency.blocks import BlockSpec
 from nas.latency.calibrated import CalibratedModel, Prediction
 from nas.latency.roofline import datasheet, own_share
 from nas.latency.shares import LEAST_MS, NORMAL_80, Estimate, PhaseName, PhaseWork, RuntimeFamily, roofline_ms, shipped
+from nas.latency.terms import DECODER_AXES, Terms, amounts, changes, seen_terms
 from nas.latency.work import Work, block_work, features
 from nas.records import Latency, request_ms
 from nas.workload import Workload
@@ -77,24 +79,32 @@ def known_calibration(device: str) -> CalibratedModel | None:
     return CalibratedModel.from_json(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, list[tuple[float, BlockSpec]]]:
+def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
     """By part: (how often, block), at the candidate's own lengths."""
-    images, batch, lm = workload.images * workload.batch, workload.batch, candidate.lm
-    prompt, context = lengths(candidate, workload)
-    depth = float(candidate.lm_depth)
-    return {
-        "preprocess_ms": [(1, preprocess_block(candidate, images))],
-        "vision_ms": [(1, vision_block(candidate, images))],
-        "projector_ms": [(1, projector_block(candidate, images))],
+    found = amounts(candidate, workload)
+    batch, lm, axes = workload.batch, candidate.lm, changes(candidate, *DECODER_AXES)
+    late = candidate.lm_depth - candidate.prune_layer if found.dropped else 0
+    crossing = float(CrossStack(0, candidate.lm_depth * candidate.crosses).count)
+    prefill = replace(BlockSpec("layer_prefill", batch, lm=lm, axes=axes), past=found.past)
+    decode = BlockSpec("layer_decode", batch, lm=lm, axes=axes)
+    whole, rest = float(candidate.lm_depth - late), float(late)
+    short, kept = found.prompt - found.dropped, found.context - found.dropped
+    crossed = BlockSpec("cross_prefill", batch, lm=lm, length=workload.prompt_tokens, depth=1, visual=found.visual)
+    every: dict[str, Terms] = seen_terms(candidate, workload, found) | {
         "prefill_ms": [
-            (1, BlockSpec("shell_prefill", batch, lm=lm, length=prompt)),
-            (depth, BlockSpec("layer_prefill", batch, lm=lm, length=prompt)),
+            (1.0, BlockSpec("shell_prefill", batch, lm=lm, length=found.prompt)),
+            (whole, replace(prefill, length=found.prompt)),
+            (rest, replace(prefill, length=short)),
+            (crossing, crossed),
         ],
         "tpot_ms": [
-            (1, BlockSpec("shell_decode", batch, lm=lm, length=1)),
-            (depth, BlockSpec("layer_decode", batch, lm=lm, length=context)),
+            (1.0, BlockSpec("shell_decode", batch, lm=lm, length=1)),
+            (whole, replace(decode, length=found.context)),
+            (rest, replace(decode, length=kept)),
+            (crossing, replace(crossed, kind="cross_decode", length=1)),
         ],
     }
+    return {part: [term for term in several if term[0]] for part, several in every.items()}
 
 
 def _calibrated(candidate: Candidate, workload: Workload, model: CalibratedModel) -> Latency:
@@ -124,7 +134,7 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
     )
     busy = np.array([each.middle_ms for each in found])
     parts = dict(zip(PARTS, (busy + launches).tolist(), strict=True))
-    parts["preprocess_ms"] = workload.images * workload.batch * PREPROCESS.middle_ms
+    parts["preprocess_ms"] = workload.images * workload.frames * workload.batch * PREPROCESS.middle_ms
     often = np.array([1.0, 1.0, 1.0, workload.new_tokens - 1])
     total = request_ms(parts, workload.new_tokens)
     # The logarithm of a sum, to first order: its terms weighted with their share of the whole.
@@ -160,7 +170,7 @@ def _sums(candidate: Candidate, workload: Workload) -> dict[str, Work]:
     return {part: _sum(blocks[part]) for part in PARTS}
 
 
-def _sum(blocks: list[tuple[float, BlockSpec]]) -> Work:
+def _sum(blocks: Terms) -> Work:
     """A phase as one piece of work, as published rows give it."""
     count, block = blocks[0]
     total = block_work(block).times(count)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,15 +12,19 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from nas.depth import kept_layers
+from nas.latency import junctions
 from nas.latency.blocks import BlockSpec
-from nas.model.language import build_language_model
-from nas.model.processor import preprocess
-from nas.model.project import build_connector
-from nas.model.vision import VisionEncoder
+from nas.model.language import build_language_model, cache_argument
+from nas.model.narrow_cache import StateCache, narrow_cache
+from nas.model.processor import preprocess, preprocess_views
+from nas.model.quantised import quantise
+from nas.model.tiles import cut
 from search_spaces import catalogue
 
 PHOTO_SIZE = (640, 480)  # a typical picture that preprocessing shrinks
+MOST_DECODERS = 8  # kept in memory beside those that jobs hold
 Prepare = Callable[[nn.Module], nn.Module]
+Axes = tuple[tuple[str, str | int], ...]
 
 
 def nothing() -> None:
@@ -48,7 +52,7 @@ class JobFactory:
         prepare_layer: Prepare = lambda module: module,
     ) -> None:
         self.prepare, self.prepare_layer = prepare, prepare_layer
-        self._decoder = cache(self._build_decoder)
+        self._decoder = lru_cache(MOST_DECODERS)(self._build_decoder)
 
     def job(self, block: BlockSpec) -> Job:
         """The job of any block that runs layer by layer."""
@@ -58,43 +62,53 @@ class JobFactory:
             "projector": self._projector_job,
             "decoder_prefill": self._prefill_job,
             "decoder_decode": self._decode_job,
+            "join": lambda block: Job(block, junctions.join(block)),
+            "prune": lambda block: Job(block, junctions.prune(block)),
+            "fastv": lambda block: Job(block, junctions.fastv(block, causal_lm(block.lm, 2, block.axes))),
+            "cross_prefill": lambda block: Job(block, junctions.crossing(block)),
+            "cross_decode": lambda block: Job(block, junctions.crossing(block)),
         }
         return makers[block.kind](block)
 
-    def _build_decoder(self, lm: str, depth: int) -> PreTrainedModel:
-        decoder = causal_lm(lm, depth)
-        for index, layer in enumerate(decoder.model.layers):
-            decoder.model.layers[index] = self.prepare_layer(layer)
+    def _build_decoder(self, lm: str, depth: int, axes: Axes) -> PreTrainedModel:
+        decoder = causal_lm(lm, depth, axes)
+        layers: Any = decoder.base_model.layers
+        for index, layer in enumerate(layers):
+            layers[index] = self.prepare_layer(layer)
         return decoder
 
     def _prefill_job(self, block: BlockSpec) -> Job:
-        """Embedding, visual tokens put in place, the layers, last norm, vocabulary head and argmax."""
-        model = self._decoder(block.lm, block.depth)
+        """Embedding, visual tokens put in place, the layers, last norm, vocabulary head and argmax.
+
+        On an empty cache, or on one that holds the positions of earlier turns.
+        """
+        model = self._decoder(block.lm, block.depth, block.axes)
         ids = torch.full((block.batch, block.length), 4)
         places = torch.arange(block.length).unsqueeze(0).expand(block.batch, -1) < block.length // 2
         visual = torch.randn(block.batch * (block.length // 2), model.config.hidden_size)
 
+        filled, restore = (None, nothing) if not block.past else self._filled(model, block, block.past)
+
         def run() -> object:
             embedded = model.get_input_embeddings()(ids)
             embedded = embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual)
-            cache = DynamicCache(config=model.config)
-            found = model(inputs_embeds=embedded, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return found.logits[:, -1:].argmax(-1)
+            cache = new_cache(model, block.axes) if filled is None else filled
+            return decode(model, cache, inputs_embeds=embedded).argmax(-1)
 
-        return Job(block, run)
+        return Job(block, run, restore)
 
     def _decode_job(self, block: BlockSpec) -> Job:
-        """One new token against a cache of the true context, which is cropped back after each call."""
-        model = self._decoder(block.lm, block.depth)
-        filled = DynamicCache(config=model.config)
-        prompt = torch.randn(block.batch, block.length, model.config.hidden_size)
-        model(inputs_embeds=prompt, past_key_values=filled, use_cache=True, logits_to_keep=1)
+        """One new token against a cache of the true context, which is set back after each call."""
+        model = self._decoder(block.lm, block.depth, block.axes)
+        filled, restore = self._filled(model, block, block.length)
         newest = torch.full((block.batch, 1), 5)
+        return Job(block, lambda: decode(model, filled, input_ids=newest).argmax(-1), restore)
 
-        def run() -> object:
-            return model(input_ids=newest, past_key_values=filled, use_cache=True).logits[:, -1:].argmax(-1)
-
-        return Job(block, run, lambda: filled.crop(-1))
+    def _filled(self, model: PreTrainedModel, block: BlockSpec, length: int) -> tuple[DynamicCache, Callable[[], None]]:
+        """A cache of so many positions, and what sets it back to them."""
+        filled = new_cache(model, block.axes)
+        decode(model, filled, inputs_embeds=torch.randn(block.batch, length, model.config.hidden_size))
+        return filled, kept_state(filled)
 
     def _preprocess_job(self, block: BlockSpec) -> Job:
         return Job(block, preprocessing(block))
@@ -104,29 +118,22 @@ class JobFactory:
 
         Convolutional encoders took 25 % longer on pixels of the same shape whose colours lay outermost.
         """
-        encoder = self.prepare(VisionEncoder(catalogue.encoder(block.encoder), block.resolution).eval())
-        pixels = preprocessing(block)()
+        encoder = self.prepare(junctions.cut_encoder(block))
+        pixels = preprocessing(replace(block, axes=()))()
         return Job(block, lambda: encoder(pixels))
 
     def _projector_job(self, block: BlockSpec) -> Job:
-        spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
-        parts = build_connector(
-            block.projector,
-            block.compression,
-            block.compression_factor,
-            spec.width,
-            hidden,
-            spec.grid_side(block.resolution),
-        )
-        module = self.prepare(nn.Sequential(*parts).eval())
-        tokens = torch.randn(block.batch, spec.tokens(block.resolution), spec.width)
+        part, tokens = junctions.connector(block)
+        module = self.prepare(part)
         return Job(block, lambda: module(tokens))
 
 
 def preprocessing(block: BlockSpec) -> Callable[[], Tensor]:
     """Photos of a request into pixels (B, 3, R, R)."""
-    photos = [photo()] * block.batch
-    return lambda: preprocess(photos, block.resolution, [0.5] * 3, [0.5] * 3)
+    axes, photos = dict(block.axes), [photo()] * block.batch
+    return lambda: request_pixels(
+        photos, block.resolution, [0.5] * 3, [0.5] * 3, str(axes.get("tiling", "none")), int(axes.get("tiles", 1))
+    )
 
 
 def photo() -> Any:
@@ -136,10 +143,54 @@ def photo() -> Any:
     return Image.effect_noise(PHOTO_SIZE, 64).convert("RGB")
 
 
-def causal_lm(lm: str, layers: int) -> PreTrainedModel:
-    """A language model of the catalogue's shape with random weights; deeper than published, its layers come again."""
-    spec = catalogue.language_model(lm)
-    kept = kept_layers("uniform", spec, layers) if 0 < layers <= spec.layers else range(layers)
-    model = build_language_model(spec, [index % spec.layers for index in kept], "sdpa")
+def request_pixels(
+    photos: list[Any], resolution: int, mean: list[float], std: list[float], tiling: str, tiles: int
+) -> Tensor:
+    """(B, 3, R, R), or (B, V, 3, R, R) of all tiles."""
+    if tiling == "none":
+        return preprocess(photos, resolution, mean, std)
+    return preprocess_views([cut(one, tiling, tiles, resolution) for one in photos], resolution, mean, std)
+
+
+def causal_lm(lm: str, layers: int, axes: Axes = ()) -> PreTrainedModel:
+    """A language model of the catalogue's shape, changed by a candidate's axes, with random weights.
+
+    Deeper than published, its layers come again.
+    """
+    changed: dict[str, Any] = dict(axes)
+    sizes = [changed.get(name, 0) for name in ("lm_ffn", "lm_heads", "lm_experts")]
+    spec = catalogue.language_model(lm).resized(*sizes)
+    rule = changed.get("lm_layers", "uniform")
+    kept = kept_layers(rule, spec, layers) if 0 < layers <= spec.layers else range(layers)
+    model = build_language_model(spec, [index % spec.layers for index in kept], changed.get("attention", "sdpa"))
+    quantise(model, changed.get("lm_weights", "native"))
     model.train(False)
     return model
+
+
+def new_cache(model: PreTrainedModel, axes: Axes) -> DynamicCache:
+    """An empty cache, in the precision that the axes name."""
+    if cache_argument(model) != "past_key_values":
+        return StateCache(config=model.config)
+    kind: Any = dict(axes).get("kv_cache", "native")
+    return DynamicCache(config=model.config) if kind == "native" else narrow_cache(model.config, kind)
+
+
+def decode(model: PreTrainedModel, cache: DynamicCache, **inputs: Tensor) -> Tensor:
+    """Logits of the last position (B, 1, V); the cache grows."""
+    logits: Tensor = model(**inputs, **{cache_argument(model): cache}, use_cache=True, logits_to_keep=1).logits
+    if isinstance(cache, StateCache):
+        cache.seen += next(iter(inputs.values())).shape[1]
+    return logits[:, -1:]
+
+
+def kept_state(cache: DynamicCache) -> Callable[[], None]:
+    """What sets a cache back to what it holds now: layers replace their tensors, and states keep their size."""
+    layers: list[Any] = cache.layers
+    states = [dict(vars(layer)) for layer in layers]
+
+    def restore() -> None:
+        for layer, state in zip(layers, states, strict=True):
+            vars(layer).update(state)
+
+    return restore

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 from hardware_profiles import HardwareProfile
-from nas.latency.blocks import needed
 from nas.latency.compose import compose
 from nas.latency.device import Device
 from nas.latency.request import EndToEnd
+from nas.latency.terms import needed
 from nas.records import Latency
 from nas.store import Store
 from nas.workload import Workload

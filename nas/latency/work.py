@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nas.cost_connector import POOLS_ITSELF, attending, connector_bill, sized
+from nas.cost_cross import CrossStack
 from nas.cost_language import uniform_stack
-from nas.cost_vision import vision_activation_bytes, vision_flops
+from nas.cost_vision import encoder_params, vision_activation_bytes, vision_flops
 from nas.latency.blocks import BlockSpec
 from nas.records import DTYPE_BYTES
 from search_spaces.catalogue import encoder, language_model
@@ -14,6 +17,7 @@ from search_spaces.catalogue import encoder, language_model
 # Kernels in eager mode, counted by hand: norms, projections, rotary, attention, gated FFN and residuals of one decoder
 # layer; the same of a ViT block; a whole CNN is taken as some 16 inverted bottlenecks of nine kernels each.
 DECODER_KERNELS, VIT_KERNELS, CNN_KERNELS, SHELL_KERNELS, PREPROCESS_KERNELS = 24, 14, 150, 10, 6
+CROSS_KERNELS = 16  # of a gated layer
 PHOTO_BYTES = 640 * 480 * 3
 
 
@@ -69,6 +73,8 @@ def block_work(block: BlockSpec) -> Work:
         return _vision(block)
     if block.kind == "projector":
         return _connector(block)
+    if block.kind in JUNCTIONS:
+        return JUNCTIONS[block.kind](block)
     if block.kind.startswith("decoder_"):
         return _shell(block) + _layer(block).times(block.depth)
     return _shell(block) if block.kind.startswith("shell_") else _layer(block)
@@ -76,28 +82,33 @@ def block_work(block: BlockSpec) -> Work:
 
 def _vision(block: BlockSpec) -> Work:
     spec = encoder(block.encoder)
-    tokens = spec.tokens(block.resolution)
-    kernels = VIT_KERNELS * spec.layers if spec.layers is not None else CNN_KERNELS
-    moved = 2 * block.batch * vision_activation_bytes(spec, block.resolution) * (spec.layers or 8)
+    tokens, depth = spec.tokens(block.resolution), int(dict(block.axes).get("encoder_depth", 0))
+    layers = spec.blocks(depth)
+    moved = 2 * block.batch * vision_activation_bytes(spec, block.resolution) * (layers or 8)
     return Work(
-        block.batch * vision_flops(spec, block.resolution), DTYPE_BYTES * spec.params, moved, kernels,
+        block.batch * vision_flops(spec, block.resolution, depth),
+        DTYPE_BYTES * (encoder_params(spec, block.resolution, depth) - spec.position_params(block.resolution)),
+        moved,
+        VIT_KERNELS * layers or CNN_KERNELS,
         block.batch * tokens,
-    )  # fmt: skip
+    )
 
 
 def _connector(block: BlockSpec) -> Work:
     spec, hidden = encoder(block.encoder), language_model(block.lm).hidden
-    grid = spec.tokens(block.resolution)
-    tokens = spec.tokens(block.resolution, block.compression_factor)
-    sizes = sized(spec, block.resolution, block.compression_factor, hidden)
-    bill = connector_bill(block.projector, block.compression, block.compression_factor, sizes, attending(spec))
-    rows = grid if block.projector in POOLS_ITSELF or block.compression == "fastv" else tokens
-    arriving = spec.width * (block.compression_factor if block.compression == "pixel-shuffle" else 1)
+    width, merged = block.width or spec.width, int(dict(block.axes).get("temporal_factor", 1))
+    sizes = sized(spec, block.resolution, block.compression_factor, hidden, width)
+    pruned = block.compression == "pruned"
+    if pruned:
+        sizes = replace(sizes, grid=sizes.tokens)
+    bill = connector_bill(block.projector, "none" if pruned else block.compression, block.compression_factor, sizes)
+    grid, rows = sizes.grid, sizes.grid if block.projector in POOLS_ITSELF else sizes.tokens
+    arriving = width * (block.compression_factor if block.compression == "pixel-shuffle" else 1)
     written = rows * (arriving + (1 if block.projector == "linear" else 4) * hidden)
     return Work(
         block.batch * bill.flops,
         DTYPE_BYTES * bill.params,
-        DTYPE_BYTES * block.batch * (grid * spec.width + written),
+        DTYPE_BYTES * block.batch * (merged * grid * width + written),
         bill.kernels,
         block.batch * rows,
     )
@@ -105,7 +116,9 @@ def _connector(block: BlockSpec) -> Work:
 
 def _tokens(block: BlockSpec) -> tuple[int, int]:
     """(new positions, positions that they attend to)."""
-    return (block.length, block.length) if block.kind.endswith("prefill") else (1, block.length)
+    if block.kind.endswith("prefill"):
+        return block.length, block.length + block.past
+    return 1, block.length
 
 
 def _shell(block: BlockSpec) -> Work:
@@ -118,11 +131,54 @@ def _shell(block: BlockSpec) -> Work:
 
 def _layer(block: BlockSpec) -> Work:
     """The mean layer of the language model: forms that alternate kinds are spread evenly."""
-    lm = language_model(block.lm)
+    changed: dict[str, Any] = dict(block.axes)
+    lm = language_model(block.lm).resized(*(changed.get(name, 0) for name in ("lm_ffn", "lm_heads", "lm_experts")))
     tokens, context = _tokens(block)
     stack = uniform_stack(lm, lm.layers)
     flops = block.batch * sum(layer.flops(tokens, context) for layer in stack) / lm.layers
-    cached = sum(layer.cache_width * context + layer.state for layer in stack) / lm.layers
-    moved = block.batch * (tokens * (10 * lm.hidden + 5 * lm.ffn) + cached)
-    weights = sum(layer.params for layer in stack) / lm.layers
-    return Work(flops, DTYPE_BYTES * weights, DTYPE_BYTES * moved, DECODER_KERNELS, block.batch * tokens)
+    cached = sum(layer.cache_bytes(context, changed.get("kv_cache", "native")) for layer in stack) / lm.layers
+    moved = block.batch * (DTYPE_BYTES * tokens * (10 * lm.hidden + 5 * lm.ffn) + cached)
+    weights = sum(layer.weight_bytes(changed.get("lm_weights", "native")) for layer in stack) / lm.layers
+    return Work(flops, weights, moved, DECODER_KERNELS, block.batch * tokens)
+
+
+def _join(block: BlockSpec) -> Work:
+    """Copies of pixels and tokens: no products."""
+    axes, spec = dict(block.axes), encoder(block.encoder)
+    names = [block.encoder, *([str(axes["second_encoder"])] if "second_encoder" in axes else [])]
+    numbers = 2 * 3 * block.resolution**2 * (len(names) - 1)
+    numbers += 4 * sum(encoder(name).tokens(block.resolution) * encoder(name).width for name in names)
+    return Work(0, 0, DTYPE_BYTES * block.batch * numbers, 10 * len(names), block.batch * spec.tokens(block.resolution))
+
+
+def _prune(block: BlockSpec) -> Work:
+    spec = encoder(block.encoder)
+    sizes = sized(spec, block.resolution, block.compression_factor, 0)
+    bill = connector_bill("linear", block.compression, block.compression_factor, sizes, attending(spec))
+    moved = 4 * sizes.grid * sizes.width
+    return Work(block.batch * bill.flops, 0, DTYPE_BYTES * block.batch * moved, bill.kernels, block.batch)
+
+
+def _fastv(block: BlockSpec) -> Work:
+    lm = language_model(block.lm)
+    row = 2 * block.length * lm.heads * lm.head_dim
+    return Work(block.batch * row, 0, DTYPE_BYTES * block.batch * block.length * 3 * lm.hidden, 20, block.batch)
+
+
+def _crossing(block: BlockSpec) -> Work:
+    """Gated layers; keys and values of the image are made before the first step."""
+    hidden = language_model(block.lm).hidden
+    one: CrossStack[int] = CrossStack(hidden, 1)
+    flops = one.flops(block.length, block.visual)
+    if block.kind == "cross_prefill":
+        flops += one.entry_flops(block.visual)
+    moved = DTYPE_BYTES * 14 * block.length * hidden + one.cache_bytes(block.visual)
+    rows = block.batch * block.length
+    return Work(block.batch * flops, DTYPE_BYTES * one.params, block.batch * moved, CROSS_KERNELS, rows).times(
+        block.depth
+    )
+
+
+JUNCTIONS: dict[str, Callable[[BlockSpec], Work]] = {
+    "join": _join, "prune": _prune, "fastv": _fastv, "cross_prefill": _crossing, "cross_decode": _crossing,
+}  # fmt: skip

@@ -24,16 +24,21 @@ def _scored_attention(
 ) -> Any:
     """The candidate's own attention; beside it, what the last query gives each key, (B, T), mean over heads."""
     if module.keeps_scores:
-        batch, heads, _, width = query.shape
-        last = query[:, :, -1].reshape(batch, key.shape[1], heads // key.shape[1], width)
-        scores = last @ key.transpose(-1, -2) * kwargs.get("scaling", width**-0.5)
-        if attention_mask is not None:
-            row = attention_mask[:, :, -1:, : key.shape[2]]
-            scores = scores.masked_fill(~row, float("-inf")) if row.dtype == torch.bool else scores + row
-        module.scores = scores.softmax(-1).mean((1, 2))
+        module.scores = last_row(query, key, kwargs.get("scaling", query.shape[-1] ** -0.5), attention_mask)
     plain = sys.modules[type(module).__module__].eager_attention_forward
     function = plain if module.own_attention == "eager" else ALL_ATTENTION_FUNCTIONS[module.own_attention]
     return function(module, query, key, value, attention_mask, **kwargs)
+
+
+def last_row(query: Tensor, key: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
+    """query: (B, heads, T, d); key: (B, kv heads, T, d) -> (B, T), what the last query gives each key."""
+    batch, heads, _, width = query.shape
+    last = query[:, :, -1].reshape(batch, key.shape[1], heads // key.shape[1], width)
+    scores = last @ key.transpose(-1, -2) * scaling
+    if mask is not None:
+        row = mask[:, :, -1:, : key.shape[2]]
+        scores = scores.masked_fill(~row, float("-inf")) if row.dtype == torch.bool else scores + row
+    return scores.softmax(-1).mean((1, 2))
 
 
 class FastV:
@@ -53,7 +58,7 @@ class FastV:
         for index, later in enumerate(layers[layer:]):
             first = index == 0
             later.register_forward_pre_hook(
-                lambda _, args, kwargs, first=first: self._shorten(args, kwargs, first), with_kwargs=True
+                lambda _, args, kwargs, first=first: self.shorten(args, kwargs, first), with_kwargs=True
             )
 
     def mark(self, places: Tensor | None) -> None:
@@ -61,7 +66,8 @@ class FastV:
         self.places, self.kept = places, None
         self.scorer.keeps_scores = places is not None
 
-    def _shorten(self, args: tuple[Any, ...], kwargs: dict[str, Any], first: bool) -> tuple[Any, dict[str, Any]]:
+    def shorten(self, args: tuple[Any, ...], kwargs: dict[str, Any], first: bool) -> tuple[Any, dict[str, Any]]:
+        """What a later layer is called with instead; the first of them chooses."""
         cache = kwargs.get("past_key_values")
         if self.places is not None:
             if first:

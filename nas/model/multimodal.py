@@ -233,9 +233,11 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         if past_key_values is None and kwargs.get("use_cache") is not False:
             past_key_values = self.new_cache()
         with self.seeing(visual, past_key_values):
-            return self._decode(inputs_embeds, attention_mask, labels, {"past_key_values": past_key_values, **kwargs})
+            return self.run_decoder(
+                inputs_embeds, attention_mask, labels, {"past_key_values": past_key_values, **kwargs}
+            )
 
-    def _decode(
+    def run_decoder(
         self, embedded: Tensor, mask: Any, labels: Tensor | None, rest: dict[str, Any]
     ) -> CausalLMOutputWithPast:
         """The language model on embeddings (B, T, H); whatever it calls its cache, here it is past_key_values."""

@@ -57,8 +57,7 @@ class Processor:
         if self.tiling == "none":
             return preprocess(images, self.resolution, self.mean, self.std)
         views = [cut(image, self.tiling, self.tiles, self.resolution, fit=fit) for image in images]
-        pixels = preprocess([view for several in views for view in several], self.resolution, self.mean, self.std)
-        return pixels.unflatten(0, (len(images), -1)) if len({len(several) for several in views}) == 1 else pixels  # type: ignore[no-untyped-call]
+        return preprocess_views(views, self.resolution, self.mean, self.std)
 
     def fitted_tokens(self, image: Image) -> int:
         """Visual tokens of one image where it gets only the tiles that it can fill."""
@@ -139,3 +138,9 @@ def preprocess(images: list[Image], resolution: int, mean: list[float], std: lis
     ]
     pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(255)
     return pixels.sub_(torch.tensor(mean).view(1, 3, 1, 1)).div_(torch.tensor(std).view(1, 3, 1, 1))
+
+
+def preprocess_views(views: list[list[Image]], resolution: int, mean: list[float], std: list[float]) -> Tensor:
+    """Several pictures of each image -> (B, V, 3, R, R); (n, 3, R, R) where V differs."""
+    pixels = preprocess([view for several in views for view in several], resolution, mean, std)
+    return pixels.unflatten(0, (len(views), -1)) if len({len(several) for several in views}) == 1 else pixels  # type: ignore[no-untyped-call]

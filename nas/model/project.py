@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas.cost_connector import WIDENED
 from nas.model.abstract import CAbstractor, DAbstractor
-from nas.model.compress import build_compressor
+from nas.model.compress import FrameMerging, build_compressor
 from nas.model.cross import CrossAttention
 from nas.model.grid import to_grid, to_tokens
 from nas.model.resample import Perceiver, QFormer, TokenPacker
@@ -149,6 +149,18 @@ def build_connector(
     method = "none" if projector in SELF_POOLING else compression
     compressor, arriving = build_compressor(method, factor, width)
     return compressor, build_projector(projector, arriving, hidden, factor, side)
+
+
+class Connector(nn.Module):
+    """Merging of frames, compression and projector in one, on sets of `count` tokens: (B, S N, D) -> (B, M, H)."""
+
+    def __init__(self, parts: tuple[nn.Module, nn.Module], count: int, frames: int = 1) -> None:
+        super().__init__()
+        self.count, self.frames = count, FrameMerging(frames)
+        self.compressor, self.projector = parts
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return connect(tokens, self.count, self.frames, self.compressor, self.projector)
 
 
 def connect(tokens: Tensor, count: int, frames: nn.Module, compressor: nn.Module, projector: nn.Module) -> Tensor:

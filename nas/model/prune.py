@@ -33,10 +33,13 @@ class LastAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def importance(attention: LastAttention, prefix_tokens: int, has_class_token: bool) -> Tensor:
-    """(B, N): attention of the class token to each patch, mean over heads; without one, the mean that it receives."""
-    queries = attention.queries[:, :, :1] if has_class_token else attention.queries
-    scores: Tensor = queries @ attention.keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+def importance(queries: Tensor, keys: Tensor, prefix_tokens: int, has_class_token: bool) -> Tensor:
+    """(B, N): attention of the class token to each patch, mean over heads; without one, the mean that it receives.
+
+    queries, keys: (B, heads, prefix + N, d).
+    """
+    asking = queries[:, :, :1] if has_class_token else queries
+    scores: Tensor = asking @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
     return scores.softmax(-1).mean((1, 2))[:, prefix_tokens:]
 
 

@@ -5,6 +5,8 @@ A set is one square grid of tokens; compression and projector run on each. B ima
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,19 +29,12 @@ def build_vision(candidate: Candidate, first: EncoderSpec, second: EncoderSpec |
 
 
 class MultiView(nn.Module):
-    """(B, 3, R, R) or (B, V, 3, R, R) -> (B, S N, D').
-
-    Two encoders: the second's map is brought to the first's grid by area. `channel` puts both side by side, D' = D1 +
-    D2 (Prismatic, Karamcheti et al. 2024). `sequence` makes two sets of each view, each encoder in channels of its own,
-    so that the projector's first matrix is one matrix an encoder (as the two adapters of MoF, Tong et al. 2024).
-    S2 (Shi et al. 2024, arXiv 2403.13043): views are the s x s crops of scales s = 1, 2, ..; each scale's map is
-    stitched, brought to the grid by area, and all scales are put side by side: N stays, D' is D times the scales.
-    """
+    """(B, 3, R, R) or (B, V, 3, R, R) -> (B, S N, D'): one or two encoders on every view, and a `Join` behind them."""
 
     def __init__(self, first: VisionEncoder, second: VisionEncoder | None, fusion: str, scales: int) -> None:
         super().__init__()
         self.first, self.second = first, second
-        self.fusion, self.scales = fusion, scales
+        self.join = Join(first.spec, None if second is None else second.spec, fusion, scales)
 
     @property
     def encoders(self) -> list[VisionEncoder]:
@@ -49,33 +44,52 @@ class MultiView(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """pixel_values: (B, V, 3, R, R), or (B, 3, R, R) where V is 1 or all views lie flat."""
         views = pixel_values.flatten(0, 1) if pixel_values.ndim == 5 else pixel_values
-        tokens = self._encode(views)  # (B V, sets, N, D)
-        images = len(pixel_values)
-        if self.scales > 1:
-            crops = sum(scale**2 for scale in range(1, self.scales + 1))
-            images = len(views) // crops
-            tokens = self._stitched(tokens.reshape(images, crops, *tokens.shape[1:]))
+        other = None if self.second is None else self.second(self.join.renormalised(views))
+        tokens: Tensor = self.join(self.first(views), other)
+        images = len(tokens) if self.join.scales > 1 else len(pixel_values)
         return tokens.reshape(images, -1, tokens.shape[-1])
 
-    def _encode(self, views: Tensor) -> Tensor:
-        """(V, 3, R, R) -> (V, sets, N, D'), sets being 2 where two encoders' tokens follow each other."""
-        own: Tensor = self.first(views)
-        if self.second is None:
+
+class Join(nn.Module):
+    """Tokens of every view (V, N, D1), and of a second encoder (V, N2, D2) -> (V, sets, N, D'); no parameters.
+
+    Two encoders: the second's map is brought to the first's grid by area. `channel` puts both side by side, D' = D1 +
+    D2 (Prismatic, Karamcheti et al. 2024). `sequence` makes two sets of each view, each encoder in channels of its own,
+    so that the projector's first matrix is one matrix an encoder (as the two adapters of MoF, Tong et al. 2024).
+    S2 (Shi et al. 2024, arXiv 2403.13043): views are the s x s crops of scales s = 1, 2, ..; each scale's map is
+    stitched, brought to the grid by area, and all scales are put side by side: N stays, D' is D times the scales, and V
+    becomes the number of images.
+    """
+
+    def __init__(self, first: EncoderSpec, second: EncoderSpec | None, fusion: str, scales: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.fusion, self.scales = fusion, scales
+
+    def forward(self, own: Tensor, other: Tensor | None) -> Tensor:
+        tokens = self._fused(own, other)
+        if self.scales == 1:
+            return tokens
+        crops = sum(scale**2 for scale in range(1, self.scales + 1))
+        return self._stitched(tokens.reshape(-1, crops, *tokens.shape[1:]))
+
+    def _fused(self, own: Tensor, other: Tensor | None) -> Tensor:
+        """(V, sets, N, D'), sets being 2 where two encoders' tokens follow each other."""
+        if other is None:
             return own.unsqueeze(1)
-        side = self.first.grid[0]
-        grid = to_grid(self.second(self._renormalised(views)))
-        other = to_tokens(F.adaptive_avg_pool2d(grid, (side, side)))
+        side = math.isqrt(own.shape[1])
+        other = to_tokens(F.adaptive_avg_pool2d(to_grid(other), (side, side)))
         if self.fusion == "channel":
             return torch.cat([own, other], -1).unsqueeze(1)
         width = own.shape[-1]
         return torch.stack([F.pad(own, (0, other.shape[-1])), F.pad(other, (width, 0))], 1)
 
-    def _renormalised(self, views: Tensor) -> Tensor:
+    def renormalised(self, views: Tensor) -> Tensor:
         """Pixels with the mean and deviation of the second encoder."""
         assert self.second is not None
         (mean, std), (to_mean, to_std) = (
             (views.new_tensor(spec.mean).view(3, 1, 1), views.new_tensor(spec.std).view(3, 1, 1))
-            for spec in (self.first.spec, self.second.spec)
+            for spec in (self.first, self.second)
         )
         return (views * std + mean - to_mean) / to_std
 

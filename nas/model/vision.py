@@ -74,7 +74,7 @@ class VisionEncoder(nn.Module):
         prefix = self.spec.prefix_tokens
         with LastAttention() as attention:
             tokens = self.features(pixel_values)[:, prefix:]
-        scores = importance(attention, prefix, prefix > 0 and self.spec.class_token)
+        scores = importance(attention.queries, attention.keys, prefix, prefix > 0 and self.spec.class_token)
         return self.pruner(tokens, scores, attention.keys[:, :, prefix:], tokens.shape[1] // self.factor)
 
     def features(self, pixel_values: Tensor) -> Tensor:

@@ -18,11 +18,12 @@ from nas.constraints import Constraint
 from nas.cost import cost
 from nas.errors import NotMeasuredError
 from nas.latency.backends import check
-from nas.latency.blocks import BlockSpec, BlockTiming, has_blocks, needed
+from nas.latency.blocks import BlockSpec, BlockTiming
 from nas.latency.calibrated import CalibratedModel
 from nas.latency.compose import compose
 from nas.latency.estimate import Setting, estimate, known_calibration
 from nas.latency.runners import runner_for
+from nas.latency.terms import has_blocks, needed
 from nas.quality.prior import prior
 from nas.records import Latency, Quality
 from nas.workload import Workload
@@ -170,7 +171,7 @@ class Problem:
         named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
         spoken_of = [self.baseline, *named]  # first what constraints speak of: a device may die on the way
         runtime = self.config.runtime
-        every = spoken_of + [one for one in candidates if has_blocks(one, self.workload)]
+        every = spoken_of + [one for one in candidates if has_blocks(one, self.workload, self.config.runtime)]
         found = {block.key: block for candidate in every for block in needed(candidate, self.workload, runtime)}
         return list(found.values())
 

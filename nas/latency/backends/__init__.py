@@ -27,13 +27,16 @@ class Stages(Protocol):
     """One candidate, loaded in a runtime: one call a stage. B batch, M visual tokens, T prompt, H hidden size."""
 
     def vision(self, pixels: Tensor) -> Any:
-        """(B, 3, R, R) -> tokens; a runtime that joins encoder and projector in one graph gives what is projected."""
+        """(B, 3, R, R) or (B, V, 3, R, R) -> tokens; what is projected, where both are one graph."""
 
     def projector(self, tokens: Any) -> Tensor:
         """-> (B, M, H)."""
 
+    def begin(self, batch: int, past: int) -> None:
+        """A KV cache that holds `past` positions of earlier turns; not timed."""
+
     def prefill(self, ids: Tensor, visual: Tensor) -> Tensor:
-        """ids: (B, T), visual: (B, M, H) -> newest token ids (B, 1), with a new KV cache."""
+        """ids: (B, T), visual: (B, M, H) -> newest token ids (B, 1)."""
 
     def step(self, newest: Tensor) -> Tensor:
         """One decode step: (B, 1) -> (B, 1)."""

@@ -37,6 +37,6 @@ class CompiledBackend:
         parts: Any = model
         parts.vision = prepare(parts.vision)
         parts.compressor, parts.projector = prepare(parts.compressor), prepare(parts.projector)
-        for layer in parts.language_model.model.layers:
+        for layer in parts.decoder.layers:
             prepare(layer, dynamic=True)
         return EagerStages(model)

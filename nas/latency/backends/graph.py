@@ -12,12 +12,10 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from nas.latency.blocks import BlockSpec
-from nas.latency.graphs import cache_names, decoder_graph, graph, mask_for
-from nas.latency.jobs import Job, JobFactory, causal_lm, preprocessing
+from nas.latency.graphs import cache_names, decoder_graph, graph, mask_for, vision_part
+from nas.latency.jobs import Axes, Job, JobFactory, causal_lm, preprocessing
+from nas.latency.junctions import connector, cut_encoder
 from nas.model import MultimodalLM
-from nas.model.project import build_connector
-from nas.model.vision import VisionEncoder
-from search_spaces import catalogue
 
 Value = Any  # a tensor in the runtime's own form: keys and values stay there from step to step
 Run = Callable[[Mapping[str, Any]], list[Value]]
@@ -69,21 +67,31 @@ class GraphStages:
 
     def __init__(self, runtime: Runtime, model: MultimodalLM) -> None:
         resolution = model.candidate.resolution
-        images = nn.Sequential(model.vision, model.compressor, model.projector)
         self.runtime, self.model = runtime, model
-        self.images = runtime.compiled(graph(images, torch.zeros(1, 3, resolution, resolution), "pixels", "visual"))
+        example = torch.zeros(1, 3, resolution, resolution)
+        self.images = runtime.compiled(graph(vision_part(model), example, "pixels", "visual"))
         self.decoder = decoder(runtime, model.language_model)
+        self.held: tuple[Sequence[Value], int] = ([], 0)
 
     def vision(self, pixels: Tensor) -> Tensor:
-        """Encoded and projected, one image at a time."""
+        """Encoded and projected, one picture at a time."""
+        pixels = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
         found = [self.runtime.read(self.images({"pixels": image.numpy()})[0]) for image in torch.split(pixels, 1)]
         return torch.cat(found) if len(found) > 1 else found[0]
 
     def projector(self, tokens: Tensor) -> Tensor:
         return tokens
 
+    def begin(self, batch: int, past: int) -> None:
+        if past and past == self.held[1]:
+            self.decoder.past, self.decoder.length = self.held
+            return
+        self.decoder.start(batch)
+        if past:
+            self.decoder(torch.randn(batch, past, self.model.language_spec.hidden))
+        self.held = (self.decoder.past, self.decoder.length)
+
     def prefill(self, ids: Tensor, visual: Tensor) -> Tensor:
-        self.decoder.start(len(ids))
         return self.decoder(self.model.embed(ids, visual)).argmax(-1)
 
     def step(self, newest: Tensor) -> Tensor:
@@ -115,16 +123,11 @@ class GraphBackend:
         return GraphStages(self.runtime, model)
 
     def _vision_job(self, block: BlockSpec) -> Job:
-        encoder = VisionEncoder(catalogue.encoder(block.encoder), block.resolution)
-        return self._module_job(block, encoder, preprocessing(replace(block, batch=1))())
+        return self._module_job(block, cut_encoder(block), preprocessing(replace(block, batch=1))())
 
     def _projector_job(self, block: BlockSpec) -> Job:
-        spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
-        parts = build_connector(
-            block.projector, block.compression, block.compression_factor, spec.width, hidden,
-            spec.grid_side(block.resolution),
-        )  # fmt: skip
-        return self._module_job(block, nn.Sequential(*parts), torch.randn(1, spec.tokens(block.resolution), spec.width))
+        module, tokens = connector(block)
+        return self._module_job(block, module, tokens[:1])
 
     def _module_job(self, block: BlockSpec, module: nn.Module, example: Tensor) -> Job:
         run = self.runtime.compiled(graph(module, example, "input", "output"))
@@ -136,32 +139,39 @@ class GraphBackend:
 
         return Job(block, every_image)
 
-    def _build_decoder(self, lm: str, depth: int) -> tuple[nn.Module, Decoder]:
-        model = causal_lm(lm, depth)
+    def _build_decoder(self, lm: str, depth: int, axes: Axes) -> tuple[nn.Module, Decoder]:
+        model = causal_lm(lm, depth, axes)
         return model.get_input_embeddings(), decoder(self.runtime, model)
 
     def _prefill_job(self, block: BlockSpec) -> Job:
-        embedding, found = self._decoder(block.lm, block.depth)
+        embedding, found = self._decoder(block.lm, block.depth, block.axes)
         ids = torch.full((block.batch, block.length), 5)
+        past, length = self._filled(block, block.past)
 
         def run() -> Tensor:
-            found.start(block.batch)
+            found.past, found.length = past, length
             return found(embedding(ids)).argmax(-1)
 
         return Job(block, run)
 
     def _decode_job(self, block: BlockSpec) -> Job:
         """One step at the true context; what the step added is dropped again."""
-        embedding, found = self._decoder(block.lm, block.depth)
+        embedding, found = self._decoder(block.lm, block.depth, block.axes)
         newest = torch.full((block.batch, 1), 5)
-        found.start(block.batch)
-        found(embedding(torch.full((block.batch, block.length), 5)))
-        past, length = found.past, found.length
+        past, length = self._filled(block, block.length)
 
         def restore() -> None:
             found.past, found.length = past, length
 
         return Job(block, lambda: found(embedding(newest)).argmax(-1), restore)
+
+    def _filled(self, block: BlockSpec, length: int) -> tuple[Sequence[Value], int]:
+        """What the cache holds after so many positions."""
+        embedding, found = self._decoder(block.lm, block.depth, block.axes)
+        found.start(block.batch)
+        if length:
+            found(embedding(torch.full((block.batch, length), 5)))
+        return found.past, found.length
 
 
 def decoder(runtime: Runtime, model: Any) -> Decoder:
