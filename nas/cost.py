@@ -40,7 +40,7 @@ class Decoding(Protocol[Count]):
 
     def params(self) -> Count: ...
     def weight_bytes(self) -> Count: ...
-    def prefill_flops(self, prompt: Count, dropped: Count) -> Count: ...
+    def prefill_flops(self, prompt: Count, dropped: Count, past: Count, kept_past: Count) -> Count: ...
     def decode_flops(self, context: Count, dropped: Count) -> Count: ...
     def cache_bytes(self, context: Count, dropped: Count) -> Count: ...
 
@@ -65,11 +65,13 @@ def assemble(
     workload: Workload,
 ) -> dict[str, Count]:  # fmt: skip
     """The fields of a cost, from its parts; the parts are numbers, or columns with a row a candidate."""
-    batch, pictures = workload.batch, workload.images * seen.pictures
-    grids = workload.images * seen.grids
+    batch, pictures = workload.batch, workload.images * workload.frames * seen.pictures
+    grids = workload.images * -(-workload.frames // seen.merged) * seen.grids
     visual_tokens, dropped = grids * between.tokens, grids * between.dropped
     prompt = visual_tokens * (1 - between.crosses) + workload.prompt_tokens
-    context = prompt + workload.new_tokens
+    past = (workload.turns - 1) * (prompt + workload.new_tokens)
+    kept_past = past - (workload.turns - 1) * dropped
+    context, forgotten = past + prompt + workload.new_tokens, workload.turns * dropped
     cross = CrossStack(decoding.hidden, decoding.depth * between.crosses)
     encoder_params, projector_params = first.params + second.params, between.params + cross.params
     return {
@@ -81,16 +83,17 @@ def assemble(
         "projector_flops": batch * grids * between.flops,
         "prefill_flops": batch
         * (
-            decoding.prefill_flops(prompt, dropped)
+            decoding.prefill_flops(prompt, dropped, past, kept_past)
             + cross.entry_flops(visual_tokens)
             + cross.flops(prompt, visual_tokens)
         ),
-        "decode_flops": batch * (decoding.decode_flops(context, dropped) + cross.flops(0 * prompt + 1, visual_tokens)),
+        "decode_flops": batch
+        * (decoding.decode_flops(context, forgotten) + cross.flops(0 * prompt + 1, visual_tokens)),
         "grid_tokens": pictures * first.tokens,
         "visual_tokens": visual_tokens,
         "weight_bytes": (encoder_params + projector_params + decoding.embedding) * DTYPE_BYTES
         + decoding.weight_bytes(),
-        "kv_bytes": batch * (decoding.cache_bytes(context, dropped) + cross.cache_bytes(visual_tokens)),
+        "kv_bytes": batch * (decoding.cache_bytes(context, forgotten) + cross.cache_bytes(visual_tokens)),
         "activation_bytes": _larger(
             batch * pictures * _larger(first.activation_bytes, second.activation_bytes),
             batch * (prompt * decoding.prompt_width + decoding.vocab) * DTYPE_BYTES,

@@ -35,11 +35,11 @@ class Decoder:
     def weight_bytes(self) -> int:
         return cost_language.body_bytes(self.lm, self.stack, self.candidate.lm_weights)
 
-    def prefill_flops(self, prompt: int, dropped: int) -> int:
+    def prefill_flops(self, prompt: int, dropped: int, past: int, kept_past: int) -> int:
+        """Of a prompt behind `past` positions, or the `kept_past` of them that the later layers still have."""
         left = prompt - dropped
-        return cost_language.stack_flops(self.lm, self.whole, prompt, prompt) + cost_language.layers_flops(
-            self.short, left, left
-        )
+        whole = cost_language.stack_flops(self.lm, self.whole, prompt, past + prompt)
+        return whole + cost_language.layers_flops(self.short, left, kept_past + left)
 
     def decode_flops(self, context: int, dropped: int) -> int:
         return cost_language.stack_flops(self.lm, self.whole, 1, context) + cost_language.layers_flops(
@@ -82,11 +82,12 @@ class Decoders:
         """Of the layers and the last norm."""
         return self.last_norm * DTYPE_BYTES + self._both(lambda layers: layers.weight_bytes)
 
-    def prefill_flops(self, prompt: Column, dropped: Column) -> Column:
+    def prefill_flops(self, prompt: Column, dropped: Column, past: Column, kept_past: Column) -> Column:
         """Layers and head on a prompt, of which the later layers see `dropped` positions less."""
         left = prompt - dropped
         return 2 * self.hidden * self.vocab + self._runs(
-            lambda layers: layers.flops(prompt, prompt), lambda layers: layers.flops(left, left)
+            lambda layers: layers.flops(prompt, past + prompt),
+            lambda layers: layers.flops(left, kept_past + left),
         )
 
     def decode_flops(self, context: Column, dropped: Column) -> Column:

@@ -26,7 +26,7 @@ from search_spaces.sizes import Value
 
 FIRST_AXES = ("encoder", "encoder_depth", "resolution")
 SECOND_AXES = ("second_encoder", "resolution")
-LAYOUT_AXES = ("tiling", "tiles", "fusion")
+LAYOUT_AXES = ("tiling", "tiles", "fusion", "temporal_factor")
 KIND_AXES = ("projector", "compression", "compression_factor")
 
 

@@ -63,15 +63,17 @@ def view(spec: EncoderSpec | None, resolution: int, depth: int = 0) -> View[int]
 
 
 class Layout(NamedTuple, Generic[Count]):
-    """How one image is seen; decided by `tiling`, `tiles` and `fusion`."""
+    """How one image is seen; decided by `tiling`, `tiles`, `fusion` and `temporal_factor`."""
 
     pictures: Count  # that each encoder sees
     grids: Count  # that pass through compression and projector
     scales: Count  # whose channels stand side by side
+    merged: Count  # frames that become one set of grids
 
 
 def layout(candidate: Candidate) -> Layout[int]:
-    return Layout(views(candidate), sets(candidate), candidate.tiles if candidate.tiling == "s2" else 1)
+    scales = candidate.tiles if candidate.tiling == "s2" else 1
+    return Layout(views(candidate), sets(candidate), scales, candidate.temporal_factor)
 
 
 def encoder_params(spec: EncoderSpec, resolution: int, depth: int = 0) -> int:

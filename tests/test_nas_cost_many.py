@@ -16,6 +16,7 @@ from search_spaces import SearchSpace
 
 SHORT = nas.workload.load("vqa-short")
 HEAVY = Workload(name="heavy", images=3, prompt_tokens=1500, new_tokens=700, batch=2)  # beyond sliding windows
+LOOP = Workload(name="loop", frames=5, turns=3, prompt_tokens=9, new_tokens=4)
 WIDE = {
     "encoder": ["siglip-vitb16", "dinov2-vits14", "efficientnet-lite0"],
     "encoder_depth": [0, 3, 9],
@@ -44,7 +45,7 @@ def wide() -> SearchSpace:
     return search_spaces.load("pocket", {**WIDE, "lm": lms, "lm_depth": [1, 2, 5, 12]})
 
 
-@pytest.mark.parametrize("workload", [SHORT, HEAVY], ids=lambda workload: workload.name)
+@pytest.mark.parametrize("workload", [SHORT, HEAVY, LOOP], ids=lambda workload: workload.name)
 @pytest.mark.parametrize(
     "space", [*map(search_spaces.load, ("micro", "pocket")), wide()], ids=["micro", "pocket", "wide"]
 )

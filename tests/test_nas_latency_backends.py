@@ -34,6 +34,7 @@ def answer(stages: Any) -> tuple[torch.Tensor, list[int]]:
     pixels = torch.rand(1, 3, CANDIDATE.resolution, CANDIDATE.resolution, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         visual = stages.projector(stages.vision(pixels))
+        stages.begin(1, 0)
         newest = stages.prefill(ids, visual.reshape(1, -1, visual.shape[-1]))
         tokens = [int(newest)]
         for _ in range(6):

@@ -194,7 +194,7 @@ def test_importance_is_the_encoders_own_attention(prefix: int) -> None:
         q, k, _ = attn.qkv(kept[0]).reshape(2, 17, 3, 2, 32).permute(2, 0, 3, 1, 4)
         probabilities = (q @ k.transpose(-1, -2) / 32**0.5).softmax(-1).mean(1)
     expected = probabilities[:, 0, 1:] if prefix else probabilities.mean(1)[:, 1:]
-    torch.testing.assert_close(importance(caught, 1, bool(prefix)), expected)
+    torch.testing.assert_close(importance(caught.queries, caught.keys, 1, bool(prefix)), expected)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from nas.model.cross import GatedCrossAttention
 from nas.model.fastv import FastV, last_row
 from nas.model.project import Connector, build_connector
 from nas.model.prune import PRUNERS, importance
-from nas.model.views import Join
+from nas.model.views import Join, renormalised
 from nas.model.vision import VisionEncoder
 from search_spaces import catalogue
 
@@ -29,13 +29,13 @@ def join(block: BlockSpec) -> Call:
     axes = dict(block.axes)
     spec = catalogue.encoder(block.encoder)
     second = catalogue.encoder(str(axes["second_encoder"])) if "second_encoder" in axes else None
-    part = Join(spec, second, str(axes.get("fusion", "none")), int(axes.get("tiles", 1)))
+    part = Join(str(axes.get("fusion", "none")), int(axes.get("tiles", 1)))
     pixels = torch.randn(block.batch, 3, block.resolution, block.resolution)
     own = torch.randn(block.batch, spec.tokens(block.resolution), spec.width)
     if second is None:
         return lambda: part(own, None)
     other = torch.randn(block.batch, second.tokens(block.resolution), second.width)
-    return lambda: (part.renormalised(pixels), part(own, other))
+    return lambda: (renormalised(pixels, spec, second), part(own, other))
 
 
 def prune(block: BlockSpec) -> Call:

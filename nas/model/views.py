@@ -34,7 +34,7 @@ class MultiView(nn.Module):
     def __init__(self, first: VisionEncoder, second: VisionEncoder | None, fusion: str, scales: int) -> None:
         super().__init__()
         self.first, self.second = first, second
-        self.join = Join(first.spec, None if second is None else second.spec, fusion, scales)
+        self.join = Join(fusion, scales)
 
     @property
     def encoders(self) -> list[VisionEncoder]:
@@ -44,7 +44,8 @@ class MultiView(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """pixel_values: (B, V, 3, R, R), or (B, 3, R, R) where V is 1 or all views lie flat."""
         views = pixel_values.flatten(0, 1) if pixel_values.ndim == 5 else pixel_values
-        other = None if self.second is None else self.second(self.join.renormalised(views))
+        second = self.second
+        other = None if second is None else second(renormalised(views, self.first.spec, second.spec))
         tokens: Tensor = self.join(self.first(views), other)
         images = len(tokens) if self.join.scales > 1 else len(pixel_values)
         return tokens.reshape(images, -1, tokens.shape[-1])
@@ -61,9 +62,8 @@ class Join(nn.Module):
     becomes the number of images.
     """
 
-    def __init__(self, first: EncoderSpec, second: EncoderSpec | None, fusion: str, scales: int) -> None:
+    def __init__(self, fusion: str, scales: int) -> None:
         super().__init__()
-        self.first, self.second = first, second
         self.fusion, self.scales = fusion, scales
 
     def forward(self, own: Tensor, other: Tensor | None) -> Tensor:
@@ -84,15 +84,6 @@ class Join(nn.Module):
         width = own.shape[-1]
         return torch.stack([F.pad(own, (0, other.shape[-1])), F.pad(other, (width, 0))], 1)
 
-    def renormalised(self, views: Tensor) -> Tensor:
-        """Pixels with the mean and deviation of the second encoder."""
-        assert self.second is not None
-        (mean, std), (to_mean, to_std) = (
-            (views.new_tensor(spec.mean).view(3, 1, 1), views.new_tensor(spec.std).view(3, 1, 1))
-            for spec in (self.first, self.second)
-        )
-        return (views * std + mean - to_mean) / to_std
-
     def _stitched(self, tokens: Tensor) -> Tensor:
         """(B, crops, sets, N, D) -> (B, sets, N, scales D)."""
         images, _, sets, count, width = tokens.shape
@@ -103,3 +94,12 @@ class Join(nn.Module):
             large = crops.permute(0, 3, 6, 1, 4, 2, 5).reshape(images * sets, width, scale * side, scale * side)
             maps.append(F.avg_pool2d(large, scale))
         return to_tokens(torch.cat(maps, 1)).reshape(images, sets, count, -1)
+
+
+def renormalised(views: Tensor, first: EncoderSpec, second: EncoderSpec) -> Tensor:
+    """Pixels normalised for one encoder, with the mean and deviation of another."""
+    (mean, std), (to_mean, to_std) = (
+        (views.new_tensor(spec.mean).view(3, 1, 1), views.new_tensor(spec.std).view(3, 1, 1))
+        for spec in (first, second)
+    )
+    return (views * std + mean - to_mean) / to_std
