@@ -22,7 +22,7 @@ from nas.latency.blocks import BlockSpec
 from nas.latency.calibrated import CalibratedModel, Prediction
 from nas.latency.roofline import datasheet, own_share
 from nas.latency.shares import LEAST_MS, NORMAL_80, Estimate, PhaseName, PhaseWork, RuntimeFamily, roofline_ms, shipped
-from nas.latency.terms import DECODER_AXES, Terms, amounts, changes, seen_terms
+from nas.latency.terms import DECODER_AXES, Terms, amounts, changes, check_runs, seen_terms
 from nas.latency.work import Work, block_work, features
 from nas.records import Latency, request_ms
 from nas.workload import Workload
@@ -81,6 +81,7 @@ def known_calibration(device: str) -> CalibratedModel | None:
 
 def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
     """By part: (how often, block), at the candidate's own lengths."""
+    check_runs(candidate, workload, "torch-eager")
     found = amounts(candidate, workload)
     batch, lm, axes = workload.batch, candidate.lm, changes(candidate, *DECODER_AXES)
     late = candidate.lm_depth - candidate.prune_layer if found.dropped else 0

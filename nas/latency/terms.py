@@ -102,7 +102,7 @@ def check_runs(candidate: Candidate, workload: Workload, runtime: str) -> None:
     if workload.turns > 1 and (candidate.crosses or candidate.prune_layer):
         raise NotMeasuredError(
             f"a context of several turns must be read in one way, but {candidate} drops its visual tokens or reads "
-            "them beside the sequence; take a workload of one turn"
+            f"them beside the sequence; {workload.name} has {workload.turns} turns: take a workload of one turn"
         )
     if runtime == "torch-eager":
         return
