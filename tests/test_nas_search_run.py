@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 import hardware_profiles
@@ -14,6 +15,7 @@ from nas import config as configs
 from nas import report, run_folder
 from nas.compare import compare
 from nas.config import SearchConfig
+from nas.latency.measure import pinned
 from nas.pareto import hypervolume
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
@@ -116,6 +118,13 @@ def test_the_funnel_gains_more_hypervolume_than_random_draws_in_as_many_live_tri
             volumes.append(hypervolume(gains, low))
         reached[name] = sum(volumes)
     assert reached["funnel"] > reached["random"]
+
+
+def test_trials_in_process_have_one_thread_and_leave_as_many_as_before(tmp_path: Path) -> None:
+    with pinned(2):
+        threads = list[int]()
+        searched(tmp_path, "threads", "raspberry-pi-5-8gb", heard=lambda *_: threads.append(torch.get_num_threads()))
+        assert threads == [1] * 6
 
 
 def test_the_funnel_without_a_cost_is_refused() -> None:
