@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 from nas.latency.compose import compose
 from nas.latency.end_to_end import measure_requests
 from nas.latency.estimate import estimate
+from nas.latency.request import Request
+from nas.latency.runner_messages import check_messages
 from nas.latency.terms import amounts, has_blocks, needed, terms
 from nas.latency.work import block_work
 from nas.workload import Workload
@@ -148,3 +152,12 @@ def test_what_is_not_composed_says_so_in_one_line() -> None:
     with pytest.raises(NotMeasuredError, match="at most 8192 tokens are measured, but this one has 9604"):
         needed(changed(), long)
     assert not has_blocks(changed(), long)
+
+
+def test_a_timing_with_axes_comes_back_from_a_device_as_it_was_asked_for() -> None:
+    block = next(block for block in needed(changed(lm_weights="int8"), ONE) if block.axes)
+    record = json.loads(json.dumps(asdict(BlockTiming(asdict(block), (1.0,), 1.0, "2026-01-01", noisy=False))))
+    request = Request(load("raspberry-pi-5-8gb"), blocks=(block,))
+    message = {"kind": "timings", "timings": {block.key: record}}
+    assert next(check_messages(iter([json.dumps(message)]), "here", request)) == message
+    assert BlockSpec(**record["block"]) == block

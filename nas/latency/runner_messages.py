@@ -91,7 +91,7 @@ def _check(message: Message, request: Request) -> None:
 def _check_timing(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     timing = block_timing(fields)
     _typed(BlockTiming).validate_json(json.dumps(fields), strict=True)
-    if timing.block != asked:
+    if timing.block != json.loads(json.dumps(asked)):  # JSON has no tuples
         raise ValueError("a timing of another block")
     if timing.scale != 1 or timing.modelled is not None:
         raise ValueError("a timing that was scaled or modelled instead of measured")
