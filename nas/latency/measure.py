@@ -108,11 +108,14 @@ class BlockPasses:
         self.found: dict[str, BlockTiming] = {}
 
     def measure(self, blocks: Sequence[BlockSpec], keep: Keep) -> None:
-        """One pass, group by group; every group is a mixture, as what runs in between is in a request."""
-        mixed = self.generator.sample(blocks, len(blocks))
-        groups = math.ceil(len(blocks) / GROUP)
-        for index in range(groups):
-            fresh = self._group(mixed[index::groups])
+        """One pass, group by group, each a mixture, as what runs in between is in a request.
+
+        The first group is what was asked for first, so that something can be composed if the device then dies.
+        """
+        rest = self.generator.sample(blocks[GROUP:], len(blocks[GROUP:]))
+        groups = math.ceil(len(rest) / GROUP)
+        for group in (blocks[:GROUP], *(rest[index::groups] for index in range(groups))):
+            fresh = self._group(group)
             self.found |= {
                 key: self.found[key].merged(timing, self.noise) if key in self.found else timing
                 for key, timing in fresh.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -167,11 +168,14 @@ class Problem:
         return ["minimize" if is_lower else "maximize" for is_lower in lower]
 
     def blocks(self, candidates: list[Candidate]) -> list[BlockSpec]:
-        """The distinct blocks of the candidates and of the baseline."""
+        """The distinct blocks of the candidates and of the baseline.
+
+        A device may die on the way: first come those of what constraints speak of, then of candidates spread at random.
+        """
         named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
-        spoken_of = [self.baseline, *named]  # first what constraints speak of: a device may die on the way
         runtime = self.config.runtime
-        every = spoken_of + [one for one in candidates if has_blocks(one, self.workload, self.config.runtime)]
+        timed = [one for one in candidates if has_blocks(one, self.workload, runtime)]
+        every = [self.baseline, *named, *random.Random(0).sample(timed, len(timed))]
         found = {block.key: block for candidate in every for block in needed(candidate, self.workload, runtime)}
         return list(found.values())
 
