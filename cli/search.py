@@ -170,7 +170,7 @@ def go_on(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool = F
     )
     space = search_spaces.load(config.space, dict(config.overrides))
     say(f"space        {space.name}: {space.extent}")
-    say(f"devices      {', '.join(made.devices)} (latency is measured here)")
+    say(f"devices      {', '.join(made.devices)}")
     say(f"files        {made.path}")
     say(f"storage      {configs.shown_storage(config.storage or made.default_storage)}")
     say(f"dashboard    nas dashboard {made.path}")
