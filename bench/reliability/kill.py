@@ -31,6 +31,7 @@ KILLS_A_ROUND = 5
 PORT = 6388
 ADDRESS = f"127.0.0.1:{PORT}"
 STUCK_S = 180
+MARK = "NAS_KILL_BENCH"  # in the environment of all that this starts
 NO_LOGIN = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -44,6 +45,7 @@ def main() -> int:
     asked = parser.parse_args()
     deadline, wrong = time.monotonic() + 60 * asked.most_minutes, 0
     with tempfile.TemporaryDirectory(prefix="nas-kill-") as name:
+        os.environ[MARK] = name
         for kind in asked.kinds:
             bench = Bench(kind, Path(name) / kind, asked.trials, random.Random(f"{kind} {asked.seed}"))
             found = bench.run(asked.kills or KILLS[kind], deadline)
@@ -225,7 +227,7 @@ def processes_of(place: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get("PWD", "").startswith(place):
+            if process.pid != os.getpid() and process.environ().get(MARK) == place:
                 found.append(process)
         except psutil.Error:
             continue
