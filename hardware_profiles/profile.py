@@ -284,12 +284,17 @@ class HardwareProfile(_Record):
         own = self.runtime(runtime)
         return (own and own.threads) or self.compute.threads or self.compute.cores or 1
 
+    def has_room(self, memory_gib: float) -> bool:
+        """Whether that much fits the device; where it is not known how much does, everything."""
+        usable = self.memory.usable_gib.value
+        return usable is None or memory_gib <= usable
+
     def check_room(self, memory_gib: float, what: str) -> None:
         """Raises: ProfileError where that much does not fit the device."""
-        usable = self.memory.usable_gib.value
-        if usable is not None and memory_gib > usable:
+        if not self.has_room(memory_gib):
             raise ProfileError(
-                f"{what} needs {memory_gib:.3g} GiB, but memory.usable_gib of device {self.id!r} is {usable:g}; "
+                f"{what} needs {memory_gib:.3g} GiB, but memory.usable_gib of device {self.id!r} is "
+                f"{self.memory.usable_gib.value:g}; "
                 f"take a smaller design or another device"
             )
 

@@ -77,8 +77,11 @@ def _same(one: Evaluation | None, other: Evaluation | None) -> bool:
 
 
 def _outcome(evaluation: Evaluation) -> tuple[object, ...]:
-    scores = {name: score.value for name, score in evaluation.proxies.items()}
-    return evaluation.key, evaluation.status, scores, evaluation.quality
+    return evaluation.key, evaluation.status, _scores(evaluation), evaluation.quality
+
+
+def _scores(evaluation: Evaluation) -> dict[str, float | None]:
+    return {name: score.value for name, score in evaluation.proxies.items()}
 
 
 def _shown(trials: list[Evaluation], place: int) -> dict[str, Any] | str:
@@ -86,6 +89,11 @@ def _shown(trials: list[Evaluation], place: int) -> dict[str, Any] | str:
     if place >= len(trials):
         return ABSENT
     found = trials[place]
-    scores = {name: score.value for name, score in found.proxies.items()}
     quality = None if found.quality is None else found.quality.value
-    return {"key": found.key, "status": found.status, "quality": quality, "proxies": scores, "error": found.error}
+    return {
+        "key": found.key,
+        "status": found.status,
+        "quality": quality,
+        "proxies": _scores(found),
+        "error": found.error,
+    }

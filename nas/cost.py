@@ -12,6 +12,7 @@ from nas.cost_connector import Attending, Sizes, attending, connector_bill, size
 from nas.cost_cross import CrossStack
 from nas.cost_decoders import Decoder
 from nas.cost_language import Count
+from nas.cost_request import request_tokens
 from nas.cost_vision import Layout, View, layout, second_encoder, view
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
@@ -65,11 +66,8 @@ def assemble(
     workload: Workload,
 ) -> dict[str, Count]:  # fmt: skip
     """The fields of a cost, from its parts; the parts are numbers, or columns with a row a candidate."""
-    batch, pictures = workload.batch, workload.images * workload.frames * seen.pictures
-    grids = workload.images * -(-workload.frames // seen.merged) * seen.grids
-    visual_tokens, dropped = grids * between.tokens, grids * between.dropped
-    prompt = visual_tokens * (1 - between.crosses) + workload.prompt_tokens
-    past = (workload.turns - 1) * (prompt + workload.new_tokens)
+    batch, found = workload.batch, request_tokens(workload, seen, between.tokens, between.dropped, between.crosses)
+    pictures, grids, visual_tokens, dropped, prompt, past = found
     kept_past = past - (workload.turns - 1) * dropped
     context, forgotten = past + prompt + workload.new_tokens, workload.turns * dropped
     cross = CrossStack(decoding.hidden, decoding.depth * between.crosses)

@@ -20,6 +20,7 @@ DEFORMABLE_LAYERS, DEFORMABLE_POINTS = 6, 4  # of its D-Abstractor
 QFORMER_LAYERS = 12  # BERT-base
 PERCEIVER_LAYERS = 6  # Flamingo
 WIDENED = 4  # inner width of `mlp-wide` over that of the language model
+PRUNES_BY_ATTENTION = ("visionzip", "prumerge")  # of the encoder's last block
 CONTEXTUAL = 10 / 64  # share of merged tokens among those that VisionZip hands on
 
 
@@ -73,7 +74,7 @@ def connector_bill(
     """Of one grid whose tokens are of `sizes.width` before compression; pruning by `attention` is counted here, too."""
     grid, tokens, width = sizes.grid, sizes.tokens, sizes.width
     bill = Bill(0 * grid, 0 * grid, 0 * grid)
-    if compression in {"visionzip", "prumerge"}:
+    if compression in PRUNES_BY_ATTENTION:
         assert attention is not None
         _pruning(bill, compression, grid, tokens, attention)
     elif compression == "tome":

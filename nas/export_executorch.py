@@ -55,12 +55,14 @@ def _program(model: MultimodalLM, pixels: Tensor) -> bytes:
     from torch.export import Dim, export
 
     from nas.latency.graphs import Decoder, mask_for, vision_part
+    from nas.model.language import head_width
 
     config: Any = model.language_model.config
-    width, kv_heads = _cache_sizes(config)
     tokens, past = Dim("tokens", min=2, max=LONGEST), Dim("past", min=2, max=LONGEST)
     decoder = Decoder(model.language_model)
-    keys = [torch.zeros(1, kv_heads, 5, width) for _ in range(2 * config.num_hidden_layers)]
+    keys = [
+        torch.zeros(1, config.num_key_value_heads, 5, head_width(config)) for _ in range(2 * config.num_hidden_layers)
+    ]
     first = (torch.zeros(1, 3, config.hidden_size), torch.arange(3)[None], mask_for(3, 0, 1))
     step = (torch.zeros(1, 1, config.hidden_size), torch.tensor([[5]]), mask_for(1, 5, 1), *keys)
     free = ({1: tokens}, {1: tokens}, {2: tokens, 3: tokens})
@@ -106,12 +108,6 @@ def run_difference(model: MultimodalLM, file: Path, ids: Tensor, pixels: Tensor)
         (row,) = run("embed", token.expand(1, 2))  # its lengths begin at two
         logits, *past = run("decode", row[:, :1], torch.tensor([[length]]), mask_for(1, length, 1), *past)
     return worst
-
-
-def _cache_sizes(config: Any) -> tuple[int, int]:
-    """(width of a head, heads of keys and values)."""
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return width, config.num_key_value_heads
 
 
 def _readme(model: MultimodalLM, difference: float) -> str:

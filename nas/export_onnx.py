@@ -83,13 +83,15 @@ def run_difference(model: MultimodalLM, folder: Path, ids: Tensor, pixels: Tenso
     import torch
 
     from nas.latency.graphs import mask_for
+    from nas.model.language import head_width
 
     vision, embedding, decoder = (ort.InferenceSession(str(folder / name)) for name in FILES)
     names = [item.name for item in decoder.get_inputs()]
     config: Any = model.language_model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     past = {
-        name: np.zeros((1, config.num_key_value_heads, 0, width), np.float32) for name in names if name[:4] == "past"
+        name: np.zeros((1, config.num_key_value_heads, 0, head_width(config)), np.float32)
+        for name in names
+        if name[:4] == "past"
     }
     (visual,) = vision.run(None, {"pixel_values": pixels.numpy()})
     rows = model.embed(ids, torch.from_numpy(visual)).detach()

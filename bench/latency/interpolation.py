@@ -28,7 +28,7 @@ def main() -> None:
     cases = []
     for phase, lengths in (("prefill", PROMPTS), ("decode", CONTEXTS)):
         for part in decoder_parts(phase, "torch-eager"):
-            for length in lengths if len(part.grid) > 1 else ():  # one point serves every length
+            for length in lengths:
                 off = BlockSpec(part.kind, 1, lm=lm, length=length, depth=part.depth)
                 around = [(replace(off, length=point), share) for point, share in length_shares(length, part.grid)]
                 wanted |= {block.key: block for block in (off, *(block for block, _ in around))}

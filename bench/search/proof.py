@@ -27,7 +27,7 @@ import hardware_profiles
 from nas import config as configs
 from nas import pareto, run_folder, workload
 from nas.latency.device import Device
-from nas.search.finalists import trained_front
+from nas.search.finalists import completed, trained_front
 from nas.search.gate import feasible
 from nas.search.problem import Problem, define
 from nas.store import Store
@@ -106,11 +106,12 @@ def designs(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str
     """The three by hand, and of the search's trained front as many; its trainings, by its own seed, are taken over."""
     problem = known(folder)
     with closing(Store(folder.default_storage)) as store:
-        for key, one in store.trainings(folder.study).items():
+        trainings = store.trainings(folder.study)
+        for key, one in trainings.items():
             if one.steps == given.train_steps:
                 place(given, key, one.seed).parent.mkdir(parents=True, exist_ok=True)
                 place(given, key, one.seed).write_text(json.dumps(one.accuracy_open), encoding="utf-8")
-        found = list(trained_front(problem, folder, store).values())
+        found = list(trained_front(problem, completed(store.evaluations(folder.study)), trainings).values())
     kept = [found[at] for at in pareto.spread(KEPT, range(len(found)))]
     return HAND | {f"search {number}": one for number, one in enumerate(kept, 1)}
 

@@ -14,12 +14,13 @@ from torch import Tensor
 from hardware_profiles.profile import LowEnd, Protocol
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
-from nas.latency.jobs import nothing, photo, request_pixels
+from nas.latency.jobs import nothing, photo
 from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.latency.terms import amounts, check_runs
 from nas.model import build
+from nas.model.processor import tiled_pixels
 from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -97,7 +98,7 @@ class Request:
             marks.append(clock())
             return found
 
-        pixels: Tensor = mark(request_pixels(self.photos, *self.sees))
+        pixels: Tensor = mark(tiled_pixels(self.photos, *self.sees))
         if self.frames > 1 and pixels.ndim == 4:  # a tile is a picture of its own, and its frames are not merged
             pixels = pixels.unflatten(0, (-1, self.frames))  # type: ignore[no-untyped-call]
         tokens = mark(self.stages.vision(pixels))

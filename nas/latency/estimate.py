@@ -86,7 +86,7 @@ def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
     batch, lm, axes = workload.batch, candidate.lm, changes(candidate, *DECODER_AXES)
     late = candidate.lm_depth - candidate.prune_layer if found.dropped else 0
     crossing = float(CrossStack(0, candidate.lm_depth * candidate.crosses).count)
-    prefill = replace(BlockSpec("layer_prefill", batch, lm=lm, axes=axes), past=found.past)
+    prefill = BlockSpec("layer_prefill", batch, lm=lm, past=found.past, axes=axes)
     decode = BlockSpec("layer_decode", batch, lm=lm, axes=axes)
     whole, rest = float(candidate.lm_depth - late), float(late)
     short, kept = found.prompt - found.dropped, found.context - found.dropped

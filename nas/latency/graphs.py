@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from nas.model.language import head_width
 from nas.model.project import connect
 
 OPSET = 20
@@ -44,7 +45,7 @@ def decoder_graph(model: PreTrainedModel) -> onnx.ModelProto:
     """One graph for prefill (P = 0) and decode (T = 1); batch, T and P are free."""
     config: Any = model.config
     layers, kv_heads = config.num_hidden_layers, config.num_key_value_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = head_width(config)
     tokens, past = 3, 5
     arguments = [
         torch.zeros(2, tokens, config.hidden_size),

@@ -16,9 +16,8 @@ from nas.latency import junctions
 from nas.latency.blocks import BlockSpec
 from nas.model.language import build_language_model, cache_argument
 from nas.model.narrow_cache import StateCache, narrow_cache
-from nas.model.processor import preprocess, preprocess_views
+from nas.model.processor import tiled_pixels
 from nas.model.quantised import quantise
-from nas.model.tiles import cut
 from search_spaces import catalogue
 
 PHOTO_SIZE = (640, 480)  # a typical picture that preprocessing shrinks
@@ -131,7 +130,7 @@ class JobFactory:
 def preprocessing(block: BlockSpec) -> Callable[[], Tensor]:
     """Photos of a request into pixels (B, 3, R, R)."""
     axes, photos = dict(block.axes), [photo()] * block.batch
-    return lambda: request_pixels(
+    return lambda: tiled_pixels(
         photos, block.resolution, [0.5] * 3, [0.5] * 3, str(axes.get("tiling", "none")), int(axes.get("tiles", 1))
     )
 
@@ -141,15 +140,6 @@ def photo() -> Any:
     from PIL import Image
 
     return Image.effect_noise(PHOTO_SIZE, 64).convert("RGB")
-
-
-def request_pixels(
-    photos: list[Any], resolution: int, mean: list[float], std: list[float], tiling: str, tiles: int
-) -> Tensor:
-    """(B, 3, R, R), or (B, V, 3, R, R) of all tiles."""
-    if tiling == "none":
-        return preprocess(photos, resolution, mean, std)
-    return preprocess_views([cut(one, tiling, tiles, resolution) for one in photos], resolution, mean, std)
 
 
 def causal_lm(lm: str, layers: int, axes: Axes = ()) -> PreTrainedModel:

@@ -15,6 +15,7 @@ from torch import nn
 from nas.latency.blocks import BlockSpec
 from nas.model.cross import GatedCrossAttention
 from nas.model.fastv import FastV, last_row
+from nas.model.language import head_width
 from nas.model.project import Connector, build_connector
 from nas.model.prune import PRUNERS, importance
 from nas.model.views import Join, renormalised
@@ -56,8 +57,7 @@ def prune(block: BlockSpec) -> Call:
 
 def fastv(block: BlockSpec, decoder: Any) -> Call:
     """Half of a prompt dropped after a layer of `decoder`, which has two: scores, choice, states and positions."""
-    config, length = decoder.config, block.length
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    config, length, width = decoder.config, block.length, head_width(decoder.config)
     queries = torch.randn(block.batch, config.num_attention_heads, length, width)
     keys = torch.randn(block.batch, config.num_key_value_heads, length, width)
     states = torch.randn(block.batch, length, config.hidden_size)
@@ -100,7 +100,7 @@ def cut_encoder(block: BlockSpec) -> nn.Module:
 
 
 def connector(block: BlockSpec) -> tuple[nn.Module, torch.Tensor]:
-    """Merging of frames, compression and projector as one module, and tokens (B, frames, N, D) for it."""
+    """Merging of frames, compression and projector as one module, and tokens (B, frames N, D) for it."""
     spec, hidden = catalogue.encoder(block.encoder), catalogue.language_model(block.lm).hidden
     pruned = block.compression == "pruned"
     tokens = spec.tokens(block.resolution, block.compression_factor if pruned else 1)

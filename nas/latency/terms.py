@@ -10,8 +10,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nas.cost_connector import PRUNES_BY_ATTENTION
 from nas.cost_cross import CrossStack
-from nas.cost_vision import second_encoder, sets, token_width, views
+from nas.cost_request import request_tokens
+from nas.cost_vision import layout, second_encoder, token_width
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockKind, BlockSpec
 from nas.workload import Workload
@@ -32,7 +34,6 @@ PREFILL_DEPTHS, DECODE_DEPTHS = (2, 20), (2, 6, 20)
 CROSS_LAYERS = 4  # gated layers that are timed in a row
 WHOLE_DECODER = frozenset({"onnxruntime", "openvino"})  # runtimes that compile the decoder as one graph
 DECODER_AXES = ("lm_ffn", "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention")
-PRUNES_BY_ATTENTION = ("visionzip", "prumerge")
 # What runs through hooks and kernels of torch's own, which other runtimes do not trace.
 EAGER_ONLY = ("second_encoder", "temporal_factor", "prune_layer", "lm_experts", "lm_weights", "kv_cache", "attention")
 
@@ -53,21 +54,15 @@ class Amounts:
 
 def amounts(candidate: Candidate, workload: Workload) -> Amounts:
     """In closed form."""
-    spec, photos = encoder(candidate.encoder), workload.images * workload.frames
-    grids = workload.images * -(-workload.frames // candidate.temporal_factor) * sets(candidate)
-    visual = grids * spec.tokens(candidate.resolution, candidate.entering_factor)
-    dropped = visual - grids * spec.tokens(candidate.resolution, candidate.compression_factor)
-    prompt = workload.prompt_tokens + visual * (not candidate.crosses)
-    past = (workload.turns - 1) * (prompt + workload.new_tokens)
+    spec = encoder(candidate.encoder)
+    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
+    left = spec.tokens(candidate.resolution, candidate.compression_factor)
+    dropped = tokens - left if candidate.compression == "fastv" else 0
+    found = request_tokens(workload, layout(candidate), tokens, dropped, int(candidate.crosses))
     return Amounts(
-        photos=photos,
-        pictures=photos * views(candidate),
-        grids=grids,
-        visual=visual,
-        dropped=dropped if candidate.compression == "fastv" else 0,
-        prompt=prompt,
-        past=past,
-        context=past + prompt + max(1, workload.new_tokens // 2),
+        photos=workload.images * workload.frames,
+        context=found.past + found.prompt + max(1, workload.new_tokens // 2),
+        **found._asdict(),
     )
 
 

@@ -64,6 +64,11 @@ def cache_argument(model: PreTrainedModel) -> str:
     return "cache_params" if "cache_params" in signature(type(model).forward).parameters else "past_key_values"
 
 
+def head_width(config: Any) -> int:
+    """Channels of one attention head of a decoder's configuration."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 def candidate_layers(candidate: Candidate, spec: LanguageModelSpec) -> list[int]:
     """Which layers of the published model a candidate keeps."""
     return kept_layers(candidate.lm_layers, spec, candidate.lm_depth)

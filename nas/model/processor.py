@@ -54,10 +54,7 @@ class Processor:
 
         Every image gets all tiles; with `fit` fewer where it is small, and where V differs they lie flat: (n, 3, R, R).
         """
-        if self.tiling == "none":
-            return preprocess(images, self.resolution, self.mean, self.std)
-        views = [cut(image, self.tiling, self.tiles, self.resolution, fit=fit) for image in images]
-        return preprocess_views(views, self.resolution, self.mean, self.std)
+        return tiled_pixels(images, self.resolution, self.mean, self.std, self.tiling, self.tiles, fit=fit)
 
     def fitted_tokens(self, image: Image) -> int:
         """Visual tokens of one image where it gets only the tiles that it can fill."""
@@ -140,7 +137,13 @@ def preprocess(images: list[Image], resolution: int, mean: list[float], std: lis
     return pixels.sub_(torch.tensor(mean).view(1, 3, 1, 1)).div_(torch.tensor(std).view(1, 3, 1, 1))
 
 
-def preprocess_views(views: list[list[Image]], resolution: int, mean: list[float], std: list[float]) -> Tensor:
-    """Several pictures of each image -> (B, V, 3, R, R); (n, 3, R, R) where V differs."""
+def tiled_pixels(
+    images: list[Image], resolution: int, mean: list[float], std: list[float], tiling: str, tiles: int, *,
+    fit: bool = False,
+) -> Tensor:  # fmt: skip
+    """As `Processor.pixels`."""
+    if tiling == "none":
+        return preprocess(images, resolution, mean, std)
+    views = [cut(image, tiling, tiles, resolution, fit=fit) for image in images]
     pixels = preprocess([view for several in views for view in several], resolution, mean, std)
     return pixels.unflatten(0, (len(views), -1)) if len({len(several) for several in views}) == 1 else pixels  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from nas import pareto
 from nas.errors import RunnerError
@@ -39,7 +39,7 @@ def prove(
     config = problem.config
     if not config.finalists or not best:
         return
-    known = {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status == "complete"}
+    known = completed(evaluations)
     trainings = {}
     if problem.anchored and config.rungs == 1 and "quality" in problem.objectives and len(problem.objectives) > 1:
         trainings = train_by_gain(problem, folder, store, known, say, progress)
@@ -53,20 +53,25 @@ def prove(
         return
     if problem.anchored:
         say(f"score        {in_words(use_anchors(problem, store.trainings(folder.study)))}")
-    _measure(problem, folder, store, candidates | trained_front(problem, folder, store), say, progress)
+    _measure(
+        problem, folder, store, candidates | trained_front(problem, known, store.trainings(folder.study)), say, progress
+    )
     _export(folder, candidates, trainings, say)
 
 
-def trained_front(problem: Problem, folder: RunFolder, store: Store) -> dict[str, Candidate]:
+def completed(evaluations: Sequence[Evaluation]) -> dict[str, Candidate]:
+    """The candidates by key that keep every constraint and did not fail."""
+    return {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status == "complete"}
+
+
+def trained_front(
+    problem: Problem, evaluated: Mapping[str, Candidate], trainings: Mapping[str, Training]
+) -> dict[str, Candidate]:
     """What no design of the run beats that was trained as long; anchors can be among them."""
-    accuracies = comparable(problem, store.trainings(folder.study))
-    complete = [one for one in store.evaluations(folder.study) if one.status == "complete" and one.key in accuracies]
-    candidates = {one.key: Candidate.model_validate(one.candidate) for one in complete}
-    points = [
-        problem.maximised({**problem.metrics(one), "quality": accuracies[key]}) for key, one in candidates.items()
-    ]
-    keys = list(candidates)
-    return {keys[place]: candidates[keys[place]] for place in pareto.front(points)}
+    accuracies = comparable(problem, trainings)
+    keys = [key for key in evaluated if key in accuracies]
+    points = [problem.maximised_as_trained(evaluated[key], accuracies[key]) for key in keys]
+    return {keys[place]: evaluated[keys[place]] for place in pareto.front(points)}
 
 
 def train_by_gain(

@@ -28,10 +28,8 @@ def fitting(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate
 
 
 def _fits(problem: Problem, memory_gib: float, params: int) -> bool:
-    for profile in problem.profiles.values():
-        usable = profile.memory.usable_gib.value
-        if usable is not None and memory_gib > usable:
-            return False
+    if not all(profile.has_room(memory_gib) for profile in problem.profiles.values()):
+        return False
     found, baseline = {"memory_gib": memory_gib, "params": float(params)}, cost(problem.baseline, problem.workload)
     simple = [c for c in problem.constraints if c.metric in found and c.of_file is None and not c.soft]
     return all(c.violation(found[c.metric], float(getattr(baseline, c.metric))) <= 0 for c in simple)

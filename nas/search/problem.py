@@ -162,6 +162,10 @@ class Problem:
         values = zip(self.objectives, self.objective_values(metrics), strict=True)
         return [-value if name.partition("@")[0] in LOWER_IS_BETTER else value for name, value in values]
 
+    def maximised_as_trained(self, candidate: Candidate, accuracy: float) -> list[float]:
+        """The same of one candidate, with its trained accuracy in place of its predicted quality."""
+        return self.maximised({**self.metrics(candidate), "quality": accuracy})
+
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
         lower = (name.partition("@")[0] in LOWER_IS_BETTER for name in self.objectives)

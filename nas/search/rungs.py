@@ -79,8 +79,7 @@ def promoted(
 ) -> list[str]:
     """`count` of the trained by layers of their front, evenly along a layer that does not fit whole."""
     points = {
-        key: problem.maximised({**problem.metrics(candidates[key]), "quality": training.accuracy_open})
-        for key, training in trained.items()
+        key: problem.maximised_as_trained(candidates[key], training.accuracy_open) for key, training in trained.items()
     }
     chosen: list[str] = []
     while points and len(chosen) < count:

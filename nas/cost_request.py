@@ -1,0 +1,37 @@
+"""What one request of a workload makes of a design, in pictures and tokens; of one design, or of many as columns."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple
+
+from nas.cost_language import Count
+from nas.cost_vision import Layout
+from nas.workload import Workload
+
+
+class RequestTokens(NamedTuple, Generic[Count]):
+    """Of each request of a batch."""
+
+    pictures: Count  # that each encoder sees
+    grids: Count  # sets of tokens that pass through compression and projector
+    visual: Count  # tokens that come out
+    dropped: Count  # of them, by fastv
+    prompt: Count  # positions that a prefill computes
+    past: Count  # positions that are in the cache before
+
+
+def request_tokens(
+    workload: Workload, seen: Layout[Count], tokens: Count, dropped: Count, crosses: Count
+) -> RequestTokens[Count]:
+    """`tokens` come of one grid, and fastv drops `dropped` of them; with `crosses` they take no place in the prompt."""
+    grids = workload.images * -(-workload.frames // seen.merged) * seen.grids
+    visual = grids * tokens
+    prompt = visual * (1 - crosses) + workload.prompt_tokens
+    return RequestTokens(
+        pictures=workload.images * workload.frames * seen.pictures,
+        grids=grids,
+        visual=visual,
+        dropped=grids * dropped,
+        prompt=prompt,
+        past=(workload.turns - 1) * (prompt + workload.new_tokens),
+    )
