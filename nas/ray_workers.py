@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,16 @@ from nas.ray_session import connected, own_code, reach, started
 from nas.search.evaluate import Outcome, Task
 
 MOST_FAILED_STARTS = 5
+MOST_DEATHS = 3  # of workers at one candidate; two may be an accident of their nodes
 HEAD_PATIENCE_S = 15  # Ray itself waits for a head that is gone without end
 
 
 class RayExecutor:
     """Up to `workers` actors that import torch once, here or on the nodes of a cluster that runs already.
 
-    A dead or hanging actor is replaced. A task whose worker died is given to another one once, since a node may just
-    have gone; one that took too long, or that raised, is not. Actors of nodes that join later are used from then on.
+    A dead or hanging actor is replaced. A task whose worker died is given to another one, since a node may just have
+    gone, until MOST_DEATHS have died at it; one that took too long, or that raised, is not. Actors of nodes that join
+    later are used from then on.
     """
 
     def __init__(
@@ -34,8 +37,8 @@ class RayExecutor:
         self.starting: dict[Any, Any] = {}  # by what tells that the actor is ready
         self.idle: list[Any] = []
         self.running: dict[Any, tuple[Task, Any, float]] = {}
-        self.orphans: list[Task] = []  # their worker died for the first time
-        self.bereaved: set[str] = set()  # keys of all that were ever orphans
+        self.orphans: list[Task] = []  # their worker died
+        self.deaths: Counter[str] = Counter()  # of workers, by the key of what they evaluated
         self.failed_starts = 0  # one after the other
         for _ in range(workers):
             self._start()
@@ -117,9 +120,9 @@ class RayExecutor:
             return task, _failed(task, start, error)
         except self.ray.exceptions.RayError as error:
             self._replace(actor)
-            if task.candidate.key in self.bereaved:
-                return task, _failed(task, start, error, "its worker died twice: ")
-            self.bereaved.add(task.candidate.key)
+            self.deaths[task.candidate.key] += 1
+            if self.deaths[task.candidate.key] == MOST_DEATHS:
+                return task, _failed(task, start, error, f"its worker died {MOST_DEATHS} times: ")
             self.orphans.append(task)
             return None
         self.idle.append(actor)

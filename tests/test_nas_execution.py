@@ -61,7 +61,7 @@ def test_one_worker_runs_in_this_process_and_keeps_a_failure_s_reason() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules
 @pytest.mark.parametrize(
-    ("accident", "reason", "timeout_s"), [("dies", "died twice", 300.0), ("hangs", "took longer", 6.0)]
+    ("accident", "reason", "timeout_s"), [("dies", "died 3 times", 300.0), ("hangs", "took longer", 6.0)]
 )
 def test_a_dead_or_hanging_worker_costs_its_own_task_only(accident: str, reason: str, timeout_s: float) -> None:
     executor = RayExecutor(failing_on_the_second(accident), workers=2, timeout_s=timeout_s)

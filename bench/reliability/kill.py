@@ -65,6 +65,7 @@ class Bench:
     place: Path
     trials: int
     random: random.Random
+    whole_s: float = 0.0  # how long the undisturbed search takes
 
     def run(self, most: int, deadline: float) -> dict[str, object]:
         started, kills, rounds = time.monotonic(), 0, 0
@@ -73,6 +74,7 @@ class Bench:
             self.node_now = node
             undisturbed = self.place / "undisturbed"
             assert begin(undisturbed, self.search, **NO_LOGIN).wait() == 0, said(undisturbed)
+            self.whole_s = time.monotonic() - started
             truth = stored(database(undisturbed))
             while kills < most and time.monotonic() < deadline:
                 rounds += 1
@@ -82,8 +84,6 @@ class Bench:
                 kills, wrong = kills + done, wrong + found
                 verdict = "; ".join(found) or "holds"
                 print(f"{self.kind} round {rounds}: {done} kills, {verdict}", file=sys.stderr, flush=True)
-                if not done:
-                    break
         minutes = round((time.monotonic() - started) / 60, 1)
         return {
             "kind": self.kind,
@@ -136,7 +136,7 @@ class Bench:
             wait_until(lambda: count(database(folder)) > before, process)
             moment = self.random.uniform(0, 3)
         else:
-            moment = self.random.uniform(0.5, 12)
+            moment = self.random.uniform(0.5, self.whole_s)
         wait_until(lambda: False, process, moment)
         return process.poll() is None
 

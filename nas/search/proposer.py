@@ -13,13 +13,14 @@ import random
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, Literal, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 from typing_extensions import TypeVar
 
+from nas.search.generations import Generations, Nsga2, Nsga3
 from search_spaces import Candidate
 
 REDRAWS = {"gp": 1, "nsga2": 3, "nsga3": 3}  # each costs as much as a proposal, and these repeat themselves
@@ -68,10 +69,10 @@ def sampler(name: str, seed: int) -> BaseSampler:
         if name == "gp":
             return GPSampler(seed=seed, n_startup_trials=START_UP)
         if name == "nsga3":
-            return NSGAIIISampler(seed=seed, population_size=POPULATION)
+            return Nsga3(seed=seed, population_size=POPULATION)
     if name == "random":
         return RandomSampler(seed=seed)
-    return NSGAIISampler(seed=seed, population_size=POPULATION)
+    return Nsga2(seed=seed, population_size=POPULATION)
 
 
 class Proposer(Protocol[Drawn]):
@@ -92,20 +93,32 @@ class Proposer(Protocol[Drawn]):
     def tell_failed(self, design: Drawn) -> None: ...
 
 
+class _Drawn(NamedTuple):
+    """A trial under way, as a genetic sampler counts it: the how-manieth draw, and in which generation."""
+
+    trial: Trial
+    number: int
+    generation: int
+
+
 class Sampled(Generic[Drawn]):
     """Proposes by a named Optuna sampler, until the space is exhausted."""
 
     def __init__(self, space: Space[Drawn], directions: Sequence[Direction], sampler_name: str, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space = space
-        self.study = optuna.create_study(directions=list(directions), sampler=sampler(sampler_name, seed))
+        self.space, self.directions = space, list(directions)
+        self.sampler = sampler(sampler_name, seed)
         self.is_uniform = sampler_name == "random"
-        self.is_genetic = sampler_name in ("nsga2", "nsga3")
+        self.genetic = self.sampler if isinstance(self.sampler, Generations) else None
+        if self.genetic:
+            self.genetic.begin(space.axes)
+        self.study = self._new_study()
         self.redraws = REDRAWS.get(sampler_name, OTHER_REDRAWS)
         self.generator = random.Random(seed)
         self.seen: set[str] = set()
         self.duplicates_avoided = 0
-        self._open: dict[str, Trial] = {}
+        self._draws = 0
+        self._open: dict[str, _Drawn] = {}
 
     @cached_property
     def _keys(self) -> frozenset[str]:
@@ -121,22 +134,65 @@ class Sampled(Generic[Drawn]):
         if self.is_uniform:
             return self.start(self._unseen())
         for left in reversed(range(self.redraws)):
-            trial = self.study.ask()
-            drawn = {axis: trial.suggest_categorical(axis, values) for axis, values in self.space.axes.items()}
-            design = self.space.surveyed(drawn)
+            trial = self._ask()
+            values = self._suggest(trial)
+            design = self.space.surveyed(values)
             if design.key not in self.seen:
-                return self._snapped(design, trial, drawn)
+                return self._snapped(design, trial, values)
             self.duplicates_avoided += 1
             if left:
                 self.study.tell(trial, state=TrialState.FAIL)
         near = [one for one in self.space.neighbours(design) if one.key in self._keys and one.key not in self.seen]
-        return self._snapped(self.generator.choice(near) if near else self._unseen(), trial, drawn)
+        return self._snapped(self.generator.choice(near) if near else self._unseen(), trial, values)
 
-    def _snapped(self, design: Drawn, trial: Trial, drawn: Mapping[str, Any]) -> Drawn:
-        if self.is_genetic or self._parameters(design) == drawn:
+    def start(self, design: Drawn) -> Drawn:
+        """Random draws learn of no design, and genetic ones only of those that they drew."""
+        if self.is_uniform or self.genetic:
+            self.seen.add(design.key)
+            return design
+        self.study.enqueue_trial(self._parameters(design))
+        trial = self._ask()
+        self._suggest(trial)
+        return self._opened(design, trial)
+
+    def tell(self, design: Drawn, values: Sequence[float], violations: dict[str, float]) -> None:
+        drawn = self._open.pop(design.key, None)
+        if drawn is None:
+            return
+        for name, violation in violations.items():
+            drawn.trial.set_constraint(name, violation)
+        told = drawn.trial.study.tell(drawn.trial, list(values))
+        if self.genetic:
+            told.number = drawn.number
+            self.genetic.add(told, drawn.generation)
+
+    def tell_failed(self, design: Drawn) -> None:
+        drawn = self._open.pop(design.key, None)
+        if drawn is not None:
+            drawn.trial.study.tell(drawn.trial, state=TrialState.FAIL)
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(directions=self.directions, sampler=self.sampler)
+
+    def _ask(self) -> Trial:
+        if self.genetic:  # remembers what it needs
+            self.study = self._new_study()
+        self._draws += 1
+        return self.study.ask()
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
+        return {axis: trial.suggest_categorical(axis, values) for axis, values in self.space.axes.items()}
+
+    def _snapped(self, design: Drawn, trial: Trial, values: Mapping[str, Any]) -> Drawn:
+        if self.genetic or self._parameters(design) == values:
             return self._opened(design, trial)
         self.study.tell(trial, state=TrialState.FAIL)
         return self.start(design)
+
+    def _opened(self, design: Drawn, trial: Trial) -> Drawn:
+        self.seen.add(design.key)
+        self._open[design.key] = _Drawn(trial, self._draws, self.genetic.generation if self.genetic else 0)
+        return design
 
     def _unseen(self) -> Drawn:
         """Uniformly among what was not proposed; a space is exhausted by trials long before this gets slow."""
@@ -144,27 +200,6 @@ class Sampled(Generic[Drawn]):
             design = self.generator.choice(self.space.survey)
             if design.key not in self.seen:
                 return design
-
-    def start(self, design: Drawn) -> Drawn:
-        self.study.enqueue_trial(self._parameters(design))
-        trial = self.study.ask()
-        for axis, values in self.space.axes.items():
-            trial.suggest_categorical(axis, values)
-        return self._opened(design, trial)
-
-    def tell(self, design: Drawn, values: Sequence[float], violations: dict[str, float]) -> None:
-        trial = self._open.pop(design.key)
-        for name, violation in violations.items():
-            trial.set_constraint(name, violation)
-        self.study.tell(trial, list(values))
-
-    def tell_failed(self, design: Drawn) -> None:
-        self.study.tell(self._open.pop(design.key), state=TrialState.FAIL)
-
-    def _opened(self, design: Drawn, trial: Trial) -> Drawn:
-        self.seen.add(design.key)
-        self._open[design.key] = trial
-        return design
 
     def _parameters(self, design: Drawn) -> dict[str, Any]:
         fields = design.to_dict()

@@ -64,20 +64,19 @@ class Table:
 
     def surveyed(self, values: Mapping[str, Cell]) -> Design:
         """The row nearest to any combination of axis values, by the steps between them on each axis."""
-        return self.designs[self.nearest(values)[0]]
-
-    def nearest(self, values: Mapping[str, Cell]) -> list[int]:
-        """Places of all rows, nearest first; a step on a named axis counts as a whole axis."""
-        asked = self._encode([values])[0]
-        distance = np.abs(self._places - asked)
-        named = self._named
-        distance[:, named] = distance[:, named] > 0
-        return [int(place) for place in np.argsort(distance.sum(axis=1), kind="stable")]
+        return self.designs[int(np.argmin(self._distances(values)))]
 
     def neighbours(self, design: Design) -> list[Design]:
         """The NEAR nearest rows."""
-        near = [place for place in self.nearest(design.to_dict()) if place != design.place]
-        return [self.designs[place] for place in near[:NEAR]]
+        order = np.argsort(self._distances(design.to_dict()), kind="stable")[: NEAR + 1]
+        return [self.designs[place] for place in order if place != design.place][:NEAR]
+
+    def _distances(self, values: Mapping[str, Cell]) -> Matrix:
+        """(designs): how far every row is; a step on a named axis counts as a whole axis."""
+        steps = np.abs(self._places - self._encode([values])[0])
+        steps[:, self._named] = steps[:, self._named] > 0
+        distances: Matrix = steps.sum(axis=1)
+        return distances
 
     @cached_property
     def structure(self) -> Matrix:
