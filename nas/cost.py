@@ -13,7 +13,7 @@ from nas.cost_cross import CrossStack
 from nas.cost_decoders import Decoder
 from nas.cost_language import Count
 from nas.cost_request import request_tokens
-from nas.cost_vision import Layout, View, layout, second_encoder, view
+from nas.cost_vision import Layout, View, layout, merged_factor, second_encoder, view
 from nas.records import DTYPE_BYTES, Cost
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -107,7 +107,7 @@ def _larger(one: Count, other: Count) -> Count:
 def cost(candidate: Candidate, workload: Workload) -> Cost:
     """Cost of one request of the workload; exact in parameters. `nas.cost_many` has it for many at once."""
     spec, decoder = encoder(candidate.encoder), Decoder(candidate)
-    first = view(spec, candidate.resolution, candidate.encoder_depth)
+    first = view(spec, candidate.resolution, candidate.encoder_depth, merged_factor(candidate))
     second = view(second_encoder(candidate), candidate.resolution)
     seen = layout(candidate)
     factor = candidate.compression_factor

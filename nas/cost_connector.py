@@ -21,6 +21,7 @@ QFORMER_LAYERS = 12  # BERT-base
 PERCEIVER_LAYERS = 6  # Flamingo
 WIDENED = 4  # inner width of `mlp-wide` over that of the language model
 PRUNES_BY_ATTENTION = ("visionzip", "prumerge")  # of the encoder's last block
+IN_ENCODER = (*PRUNES_BY_ATTENTION, "tome-blocks")  # the encoder itself hands on fewer tokens
 CONTEXTUAL = 10 / 64  # share of merged tokens among those that VisionZip hands on
 
 
@@ -80,7 +81,7 @@ def connector_bill(
     elif compression == "tome":
         bill.flops += width * of_each(lambda count: merging(count, factor)[0], grid)
         bill.kernels += 20 * of_each(lambda count: merging(count, factor)[1], grid)
-    elif projector not in {"ldp", "ldp-v2", "deco"} and compression not in {"none", "queries", "fastv"}:
+    elif projector not in {"ldp", "ldp-v2", "deco"} and compression not in {"none", "queries", "fastv", "tome-blocks"}:
         bill.kernels += 3  # to a grid, the method, and back
     arriving = grid if compression == "fastv" or projector in POOLS_ITSELF else tokens
     channels = width * (factor if compression == "pixel-shuffle" else 1)

@@ -25,6 +25,7 @@ from search_spaces.catalogue import encoder
 from search_spaces.sizes import Value
 
 FIRST_AXES = ("encoder", "encoder_depth", "resolution")
+MERGING_AXES = (*FIRST_AXES, "compression_factor")
 SECOND_AXES = ("second_encoder", "resolution")
 LAYOUT_AXES = ("tiling", "tiles", "fusion", "temporal_factor")
 KIND_AXES = ("projector", "compression", "compression_factor")
@@ -93,7 +94,7 @@ def _costs(rows: Rows, workload: Workload) -> Costs:
     """The assembly of `nas.cost`, on columns."""
     if not len(rows):
         return Costs(*(np.zeros(0, dtype=np.int64) for _ in fields(Costs)))
-    first: View[Column] = View(*rows.decided(FIRST_AXES, _first_view))
+    first = _first_views(rows)
     second: View[Column] = View(*rows.decided(SECOND_AXES, _second_view))
     seen: Layout[Column] = Layout(*rows.decided(LAYOUT_AXES, layout))
     decoders = Decoders(rows)
@@ -102,8 +103,19 @@ def _costs(rows: Rows, workload: Workload) -> Costs:
     return Costs(**assemble(first, second, seen, between, decoders, workload))
 
 
-def _first_view(candidate: Candidate) -> View[int]:
-    return view(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
+def _first_views(rows: Rows) -> View[Column]:
+    """Few axes decide an encoder's cost, but where its blocks merge tokens."""
+    columns = rows.decided(FIRST_AXES, lambda one: view(encoder(one.encoder), one.resolution, one.encoder_depth))
+    merging = np.array([name == "tome-blocks" for name in rows.domains["compression"]])[rows.codes("compression")]
+    if merging.any():
+        for column, found in zip(columns, rows.where(merging).decided(MERGING_AXES, _merging_view), strict=True):
+            column[merging] = found
+    return View(*columns)
+
+
+def _merging_view(candidate: Candidate) -> View[int]:
+    merged = candidate.compression_factor
+    return view(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth, merged)
 
 
 def _second_view(candidate: Candidate) -> View[int]:

@@ -26,6 +26,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self._codes)
 
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Some of the rows."""
+        return Rows(self.domains, self._codes[chosen])
+
     def codes(self, axis: str) -> Column:
         return self._codes[:, self._place[axis]].astype(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Generic, NamedTuple
 
 from nas.cost_language import Count
@@ -49,13 +50,15 @@ class View(NamedTuple, Generic[Count]):
     activation_bytes: Count
 
 
-def view(spec: EncoderSpec | None, resolution: int, depth: int = 0) -> View[int]:
-    """Decided by the encoder, the resolution and the block after which the encoder is cut (0: whole)."""
+def view(spec: EncoderSpec | None, resolution: int, depth: int = 0, merged: int = 1) -> View[int]:
+    """Decided by the encoder, the resolution, the block after which the encoder is cut (0: whole), and what its blocks
+    merge (`tome-blocks`).
+    """
     if spec is None:
         return View(0, 0, 0, 0, 0)
     return View(
         params=encoder_params(spec, resolution, depth),
-        flops=vision_flops(spec, resolution, depth),
+        flops=vision_flops(spec, resolution, depth, merged),
         tokens=spec.tokens(resolution),
         width=spec.width,
         activation_bytes=vision_activation_bytes(spec, resolution),
@@ -82,17 +85,42 @@ def encoder_params(spec: EncoderSpec, resolution: int, depth: int = 0) -> int:
     return spec.params - removed + spec.position_params(resolution)
 
 
-def vision_flops(spec: EncoderSpec, resolution: int, depth: int = 0) -> int:
-    """FLOPs of one image: a ViT by its blocks, others by their polynomial in the pixels (the stride divides)."""
+def vision_flops(spec: EncoderSpec, resolution: int, depth: int = 0, merged: int = 1) -> int:
+    """FLOPs of one image: a ViT by its blocks, others by their polynomial in the pixels (the stride divides).
+
+    Blocks that merge (`tome-blocks`, by the factor `merged`) pass on ever fewer tokens.
+    """
     pixels = resolution * resolution
     if spec.flops_per_pixel is not None:
         return round(spec.flops_per_image + (spec.flops_per_pixel + spec.flops_per_pixel_squared * pixels) * pixels)
-    assert spec.layers is not None and spec.ffn is not None
     patches = spec.tokens(resolution)
-    tokens = patches + spec.prefix_tokens
-    weights = 4 * spec.width**2 + (3 if spec.gated else 2) * spec.width * spec.ffn
-    block = 2 * tokens * weights + 4 * tokens**2 * spec.width
-    return 2 * patches * 3 * spec.stride**2 * spec.width + spec.blocks(depth) * block
+    embedding = 2 * patches * 3 * spec.stride**2 * spec.width
+    if merged == 1:
+        return embedding + spec.blocks(depth) * _block_flops(spec, patches, patches)
+    lengths = merging_lengths(patches, spec.blocks(depth), merged)
+    return embedding + sum(_block_flops(spec, before, after) for before, after in pairwise(lengths))
+
+
+def _block_flops(spec: EncoderSpec, patches: int, left: int) -> int:
+    """Attention on so many patches, a match of one half of them with the other where some merge, and the feed-forward
+    part on those that are left.
+    """
+    assert spec.ffn is not None
+    tokens, width = patches + spec.prefix_tokens, spec.width
+    match = 2 * (patches // 2) * -(-patches // 2) * (width // (spec.heads or 1)) * (patches > left)
+    feed_forward = 2 * (left + spec.prefix_tokens) * (3 if spec.gated else 2) * width * spec.ffn
+    return 8 * tokens * width**2 + 4 * tokens**2 * width + match + feed_forward
+
+
+def merging_lengths(patches: int, blocks: int, factor: int) -> list[int]:
+    """Patches before each of `blocks` that merge, and after the last, patches / factor; as even as can be."""
+    removed = patches - patches // factor
+    return [patches - removed * block // blocks for block in range(blocks + 1)]
+
+
+def merged_factor(candidate: Candidate) -> int:
+    """By what the encoder's blocks merge tokens; 1 = they do not."""
+    return candidate.compression_factor if candidate.compression == "tome-blocks" else 1
 
 
 def vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:

@@ -52,6 +52,9 @@ class EncoderSpec(_Record):
     learned_positions: bool = Field(default=True, description="vit: one learned embedding a patch of the grid")
     layers: int | None = None
     ffn: int | None = None
+    plain_blocks: bool = Field(
+        default=False, description="vit: timm's plain blocks, in which tokens may merge: attention needs no positions"
+    )
     gated: bool = Field(default=False, description="vit: the feed-forward part has three matrices (GLU), not two")
     heads: int | None = None
     block_params: int = Field(default=0, description="vit: parameters of one block")

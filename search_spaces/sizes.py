@@ -32,6 +32,15 @@ def _block_side(values: Values) -> int:
     return side if side * side == factor else 0
 
 
+def _most_merging(values: Values) -> int:
+    """Blocks of a plain ViT take out equal shares of its tokens, each at most half of what it has; 0 in other encoders.
+
+    The last of L blocks merges (1 - 1/f) / L of all tokens where 1/f stay: f is at most L + 1.
+    """
+    spec = _encoder(values)
+    return spec.blocks(int(values["encoder_depth"])) + 1 if spec.plain_blocks else 0
+
+
 def _mixing(values: Values) -> str:
     """What every decoder layer mixes tokens by, or `several`."""
     kinds = set(_lm(values).layer_pattern)
@@ -55,6 +64,7 @@ DERIVED: dict[str, tuple[tuple[str, ...], Callable[[Values], Value]]] = {
     "encoder_family": (("encoder",), lambda values: _encoder(values).family),
     "encoder_stride": (("encoder",), lambda values: _encoder(values).stride),
     "encoder_deepest_cut": (("encoder",), lambda values: max((_encoder(values).layers or 0) - 1, 0)),
+    "encoder_most_merging": (("encoder", "encoder_depth"), _most_merging),
     "second_stride": (("second_encoder",), _second_stride),
     "grid_side": (("encoder", "resolution"), lambda values: _encoder(values).grid_side(int(values["resolution"]))),
     "grid_tokens": (("encoder", "resolution"), lambda values: _encoder(values).tokens(int(values["resolution"]))),

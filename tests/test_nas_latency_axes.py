@@ -35,9 +35,10 @@ AXES: list[dict[str, Any]] = [
     {"tiling": "grid", "tiles": 4}, {"tiling": "any-resolution", "tiles": 3}, {"tiling": "s2", "tiles": 2},
     {"second_encoder": "conv-micro", "fusion": "channel"}, {"second_encoder": "conv-micro", "fusion": "sequence"},
     {"encoder_depth": 1}, {"compression": "visionzip", "compression_factor": 4},
-    {"compression": "prumerge", "compression_factor": 4}, FASTV, {"projector": "cross-attention"}, {"lm_ffn": 64},
-    {"lm_heads": 2}, {"lm_experts": 4}, {"lm_weights": "int8"}, {"lm_weights": "int4"}, {"kv_cache": "bf16"},
-    {"kv_cache": "int8"}, {"attention": "eager"}, {"temporal_factor": 2},
+    {"compression": "prumerge", "compression_factor": 4}, {"compression": "tome-blocks", "compression_factor": 2},
+    FASTV, {"projector": "cross-attention"}, {"lm_ffn": 64}, {"lm_heads": 2}, {"lm_experts": 4},
+    {"lm_weights": "int8"}, {"lm_weights": "int4"}, {"kv_cache": "bf16"}, {"kv_cache": "int8"},
+    {"attention": "eager"}, {"temporal_factor": 2},
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.cost_connector import Sizes, attending, connector_bill
 from nas.cost_vision import placeholders
 from nas.model.abstract import CAbstractor, DAbstractor, DeformableAttention
-from nas.model.compress import AdaptivePooling, FrameMerging, Matryoshka, TokenMerging, build_compressor
+from nas.model.compress import AdaptivePooling, FrameMerging, Matryoshka, build_compressor
 from nas.model.grid import nearly_square
 from nas.model.multimodal import MultimodalConfig, MultimodalLM
 from nas.model.project import PROJECTORS, Ldp, build_connector, build_projector
@@ -150,27 +150,6 @@ def test_matryoshka_scales_are_nested_and_one_is_chosen() -> None:
     torch.testing.assert_close(nested(x), coarse_of_fine)
     with pytest.raises(ValueError, match="the scale must be one of"):
         nested.choose(9, 4)
-
-
-def merged_by_hand(x: np.ndarray, left: int) -> np.ndarray:
-    """Bipartite soft matching of one picture, one tie at a time, with lists of members."""
-    groups: list[list[int]] = [[index] for index in range(len(x))]
-    while len(groups) > left:
-        mean = np.stack([x[group].mean(0) for group in groups])
-        unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-        scores = unit[::2] @ unit[1::2].T
-        strongest = np.argsort(-scores.max(1), kind="stable")[: min(len(groups) // 2, len(groups) - left)]
-        for a in strongest:
-            groups[2 * scores[a].argmax() + 1] += groups[2 * a]
-        groups = [group for index, group in enumerate(groups) if index % 2 or index // 2 not in strongest]
-    return np.stack([x[group].mean(0) for group in groups])
-
-
-@pytest.mark.parametrize("factor", [2, 3, 9])
-def test_token_merging_is_bipartite_soft_matching(factor: int) -> None:
-    x = tokens(6, 8)
-    expected = np.stack([merged_by_hand(picture, 36 // factor) for picture in x.numpy()])
-    np.testing.assert_allclose(TokenMerging(factor)(x).numpy(), expected, atol=1e-5)
 
 
 def test_frames_merge_into_their_mean_and_one_image_stays() -> None:

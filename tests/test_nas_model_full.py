@@ -49,7 +49,9 @@ def design(space: SearchSpace, seed: int) -> Candidate:
 
 
 @pytest.mark.parametrize("seed", range(36))
-def test_any_design_builds_runs_and_has_the_parameters_of_the_closed_form(space: SearchSpace, seed: int) -> None:
+def test_any_design_builds_runs_and_has_the_parameters_and_tokens_of_the_closed_form(
+    space: SearchSpace, seed: int
+) -> None:
     candidate = design(space, seed)
     model = build(candidate, weights="random")
     if candidate.lm_weights == "native":
@@ -60,7 +62,18 @@ def test_any_design_builds_runs_and_has_the_parameters_of_the_closed_form(space:
         logits = model(input_ids=batch.input_ids, pixel_values=batch.pixel_values).logits
     assert torch.isfinite(logits).all(), candidate
     assert logits.shape[-1] == model.language_spec.vocab
-    assert visual.shape[-1] == model.language_spec.hidden
+    assert visual.shape[1:] == (cost(candidate, WORKLOAD).visual_tokens, model.language_spec.hidden)
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_flops_of_any_design_are_those_that_are_counted(space: SearchSpace, seed: int) -> None:
+    """With matrices as wide as they were: torch's counter knows no formula for narrow ones."""
+    candidate = design(space, seed)
+    model = build(candidate, weights="random", quantised=False)
+    batch = probe_batch(model, 0)
+    prompt = batch.input_ids.shape[1] - (0 if candidate.crosses else cost(candidate, WORKLOAD).visual_tokens)
+    expected = cost(candidate, WORKLOAD.model_copy(update={"prompt_tokens": prompt})).flops
+    assert score(model, batch, ("flops",))["flops"].value == pytest.approx(expected, rel=0.01), candidate
 
 
 @pytest.mark.parametrize("seed", range(100, 112))
@@ -74,14 +87,3 @@ def test_proxies_score_any_design_or_say_why_not(space: SearchSpace, seed: int) 
     assert set(unscored) == expected, (candidate, unscored)
     assert all("ProxyError: no positive form is known of experts" in str(reason) for reason in unscored.values())
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True)), candidate
-
-
-def test_flops_of_experts_are_those_of_the_closed_form(space: SearchSpace) -> None:
-    plain = space.decode({**space.baseline_candidate.to_dict(), "encoder": "vit-micro", "resolution": 64,
-                          "lm": "llama-micro", "lm_depth": 3})  # fmt: skip
-    candidate = plain.model_copy(update={"lm_experts": 4})
-    model = build(candidate, weights="random")
-    batch = probe_batch(model, 0)
-    prompt = batch.input_ids.shape[1] - cost(candidate, WORKLOAD).visual_tokens
-    expected = cost(candidate, WORKLOAD.model_copy(update={"prompt_tokens": prompt})).flops
-    assert score(model, batch, ("flops",))["flops"].value == pytest.approx(expected, rel=0.01)

@@ -68,7 +68,7 @@ def fastv(block: BlockSpec, decoder: Any) -> Call:
     hooks = FastV(decoder, 1, 2)
 
     def run() -> object:
-        hooks.mark(places)
+        hooks.mark(places, length - 1)
         hooks.scorer.scores = last_row(queries, keys, width**-0.5, None)
         return hooks.shorten((states,), positions, True)
 
@@ -94,9 +94,10 @@ def crossing(block: BlockSpec) -> Call:
 
 
 def cut_encoder(block: BlockSpec) -> nn.Module:
-    """An encoder, or its first blocks."""
+    """An encoder, or its first blocks; with merging in them where the block says so."""
     depth = int(dict(block.axes).get("encoder_depth", 0))
-    return VisionEncoder(catalogue.encoder(block.encoder), block.resolution, depth).eval()
+    spec = catalogue.encoder(block.encoder)
+    return VisionEncoder(spec, block.resolution, depth, block.compression, block.compression_factor).eval()
 
 
 def connector(block: BlockSpec) -> tuple[nn.Module, torch.Tensor]:

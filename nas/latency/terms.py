@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nas.cost_connector import PRUNES_BY_ATTENTION
+from nas.cost_connector import IN_ENCODER, PRUNES_BY_ATTENTION
 from nas.cost_cross import CrossStack
 from nas.cost_request import request_tokens
 from nas.cost_vision import layout, second_encoder, token_width
@@ -102,7 +102,7 @@ def check_runs(candidate: Candidate, workload: Workload, runtime: str) -> None:
     if runtime == "torch-eager":
         return
     changed = [name for name in EAGER_ONLY if getattr(candidate, name) != Candidate.model_fields[name].default]
-    if candidate.compression in PRUNES_BY_ATTENTION:
+    if candidate.compression in IN_ENCODER:
         changed.append("compression")
     if candidate.tiling == "s2":
         changed.append("tiling")
@@ -138,6 +138,8 @@ def preprocess_block(candidate: Candidate, batch: int) -> BlockSpec:
 
 def vision_terms(candidate: Candidate, pictures: int) -> Terms:
     """Encoders, each alone; how their tokens join, or how its own attention prunes them."""
+    if candidate.compression == "tome-blocks":
+        return [(1.0, _merging_encoder(candidate, pictures))]
     found = _encoder_terms(candidate.encoder, candidate.resolution, pictures, candidate.encoder_depth)
     if second_encoder(candidate) is not None:
         found += _encoder_terms(candidate.second_encoder, candidate.resolution, pictures)
@@ -152,6 +154,14 @@ def vision_terms(candidate: Candidate, pictures: int) -> Terms:
         )  # fmt: skip
         found.append((1.0, pruned))
     return found
+
+
+def _merging_encoder(candidate: Candidate, pictures: int) -> BlockSpec:
+    """Every depth and factor merges along a course of its own."""
+    return BlockSpec(
+        "vision", pictures, candidate.encoder, candidate.resolution, compression=candidate.compression,
+        compression_factor=candidate.compression_factor, axes=changes(candidate, "encoder_depth"),
+    )  # fmt: skip
 
 
 def _encoder_terms(name: str, resolution: int, pictures: int, depth: int = 0) -> Terms:
@@ -173,7 +183,7 @@ def projector_block(candidate: Candidate, batch: int, frames: int = 1) -> BlockS
     compression, factor = candidate.compression, candidate.compression_factor
     if compression == "fastv":
         compression, factor = "none", 1
-    elif compression in PRUNES_BY_ATTENTION:
+    elif compression in IN_ENCODER:
         compression = "pruned"
     return BlockSpec(
         "projector", batch, candidate.encoder, candidate.resolution, candidate.projector, compression, factor,

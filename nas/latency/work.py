@@ -18,6 +18,7 @@ from search_spaces.catalogue import encoder, language_model
 # layer; the same of a ViT block; a whole CNN is taken as some 16 inverted bottlenecks of nine kernels each.
 DECODER_KERNELS, VIT_KERNELS, CNN_KERNELS, SHELL_KERNELS, PREPROCESS_KERNELS = 24, 14, 150, 10, 6
 CROSS_KERNELS = 16  # of a gated layer
+MERGING_KERNELS = 30  # of ToMe in a ViT block
 PHOTO_BYTES = 640 * 480 * 3
 
 
@@ -82,14 +83,17 @@ def block_work(block: BlockSpec) -> Work:
 
 def _vision(block: BlockSpec) -> Work:
     spec = encoder(block.encoder)
-    tokens, depth = spec.tokens(block.resolution), int(dict(block.axes).get("encoder_depth", 0))
-    layers = spec.blocks(depth)
+    tokens, depth, merged = spec.tokens(block.resolution), int(dict(block.axes).get("encoder_depth", 0)), 1
+    layers, kernels = spec.blocks(depth), VIT_KERNELS
     moved = 2 * block.batch * vision_activation_bytes(spec, block.resolution) * (layers or 8)
+    if block.compression == "tome-blocks":
+        merged, kernels = block.compression_factor, VIT_KERNELS + MERGING_KERNELS
+        moved = round(moved * (1 + 1 / merged) / 2)  # fewer by as much in every block
     return Work(
-        block.batch * vision_flops(spec, block.resolution, depth),
+        block.batch * vision_flops(spec, block.resolution, depth, merged),
         DTYPE_BYTES * (encoder_params(spec, block.resolution, depth) - spec.position_params(block.resolution)),
         moved,
-        VIT_KERNELS * layers or CNN_KERNELS,
+        kernels * layers or CNN_KERNELS,
         block.batch * tokens,
     )
 

@@ -1,7 +1,8 @@
 """Token compression before the projector: (B, N, D) tokens of a square grid -> (B, N / factor, D').
 
-Every method hands on fewer tokens; none masks. What needs the encoder's attention is in `nas.model.prune`, what drops
-tokens inside the language model in `nas.model.prune_decoder`.
+Every method hands on fewer tokens; none masks. What merges the most similar tokens, here or inside of the encoder, is
+in `nas.model.merging`, what reads the encoder's attention in `nas.model.prune`, and what drops tokens inside of the
+language model in `nas.model.fastv`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.model.grid import nearly_square, to_grid, to_tokens
+from nas.model.merging import TokenMerging
 
 
 class NoCompression(nn.Module):
@@ -83,45 +85,6 @@ class Matryoshka(AveragePooling):
     def scales(side: int) -> list[int]:
         """Factors of every nested grid of a square grid of that side, finest first."""
         return [block**2 for block in range(1, side + 1) if side % block == 0]
-
-
-class TokenMerging(nn.Module):
-    """Bipartite soft matching, ToMe (Bolya et al. 2023, arXiv 2210.09461, section 3), at the encoder's output.
-
-    A round splits the tokens in turn into A and B, ties each of A to the nearest of B by cosine, and merges the r
-    strongest ties into means weighted by how many patches a token stands for. Rounds of at most half of the tokens run
-    until N / factor are left, in raster order. Differs from the paper: one place instead of every block, so that the
-    similarity is that of the tokens, not of keys, no attention has to be made proportional to sizes, and the encoder
-    itself is not sped up. Any encoder can be merged so.
-    """
-
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        left, sizes = tokens.shape[1] // self.factor, torch.ones_like(tokens[..., :1])
-        while tokens.shape[1] > left:
-            tokens, sizes = merge(tokens, sizes, min(tokens.shape[1] // 2, tokens.shape[1] - left))
-        return tokens
-
-
-def merge(tokens: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """One round that removes `count` tokens: (B, n, D), (B, n, 1) -> (B, n - count, D), (B, n - count, 1)."""
-    metric = F.normalize(tokens, dim=-1)
-    nearness, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(-1)  # (B, |A|)
-    order = nearness.topk(nearness.shape[-1], -1).indices
-    gone, stay = order[:, :count], order[:, count:]
-    weighted = torch.cat([tokens * sizes, sizes], -1)  # (B, n, D + 1)
-    a, b = weighted[:, ::2], weighted[:, 1::2]
-    width = weighted.shape[-1]
-    target = partner.gather(1, gone).unsqueeze(-1).expand(-1, -1, width)
-    b = b.scatter_add(1, target, a.gather(1, gone.unsqueeze(-1).expand(-1, -1, width)))
-    kept = torch.cat([a.gather(1, stay.unsqueeze(-1).expand(-1, -1, width)), b], 1)
-    odd = 2 * torch.arange(b.shape[1], device=tokens.device).expand(len(tokens), -1) + 1
-    raster = torch.cat([2 * stay, odd], 1).sort(-1).indices.unsqueeze(-1).expand(-1, -1, width)
-    kept = kept.gather(1, raster)
-    return kept[..., :-1] / kept[..., -1:], kept[..., -1:]
 
 
 class FrameMerging(nn.Module):

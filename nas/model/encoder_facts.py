@@ -134,13 +134,23 @@ def _vit(draft: EncoderSpec) -> EncoderSpec:
             "class_token": prefix > 0 and getattr(encoder.backbone, "cls_token", 0) is not None,
             "params": count(encoder) - (side**2 * width if learned else 0),
             "layers": len(blocks), "block_params": sizes.pop(), "heads": _heads(encoder, blocks[0]),
-            "ffn": ffn, "gated": feed_forward == 3 * width * ffn,
+            "ffn": ffn, "gated": feed_forward == 3 * width * ffn, "plain_blocks": _is_plain(encoder.backbone),
         }
     )  # fmt: skip
     expected = vision_flops(spec, 8 * stride)
     if abs(expected / flops - 1) > TOLERANCE:
         raise ValueError(f"it computes {flops} FLOPs where equal blocks would compute {expected}")
     return spec
+
+
+def _is_plain(backbone: nn.Module) -> bool:
+    """Whether its blocks are those of timm's VisionTransformer, with its plain attention."""
+    from timm.layers import Attention  # type: ignore[attr-defined]
+    from timm.models.vision_transformer import Block, VisionTransformer
+
+    if not isinstance(backbone, VisionTransformer):
+        return False
+    return all(type(block) is Block and type(block.attn) is Attention for block in backbone.blocks)
 
 
 def _heads(encoder: VisionEncoder, block: Any) -> int:

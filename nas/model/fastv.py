@@ -47,6 +47,7 @@ class FastV:
     def __init__(self, decoder: PreTrainedModel, layer: int, factor: int) -> None:
         self.factor = factor
         self.places: Tensor | None = None
+        self.visual = 0
         self.kept: Tensor | None = None
         layers: Any = decoder.base_model.layers
         self.scorer: Any = layers[layer - 1].self_attn
@@ -61,9 +62,9 @@ class FastV:
                 lambda _, args, kwargs, first=first: self.shorten(args, kwargs, first), with_kwargs=True
             )
 
-    def mark(self, places: Tensor | None) -> None:
-        """places: (B, T), true at visual tokens of a prompt; None for a decode step, or where nothing is dropped."""
-        self.places, self.kept = places, None
+    def mark(self, places: Tensor | None, visual: int = 0) -> None:
+        """places: (B, T), true at the `visual` tokens of each prompt; None for a decode step, or to drop nothing."""
+        self.places, self.visual, self.kept = places, visual, None
         self.scorer.keeps_scores = places is not None
 
     def shorten(self, args: tuple[Any, ...], kwargs: dict[str, Any], first: bool) -> tuple[Any, dict[str, Any]]:
@@ -86,10 +87,10 @@ class FastV:
     def _choose(self) -> Tensor:
         """(B, T'), in order: all text, and the visual tokens with the highest scores; as many in every row."""
         assert self.places is not None
-        left = int(self.places[0].sum()) // self.factor
+        left = self.visual // self.factor
         scores = self.scorer.scores.masked_fill(~self.places, float("-inf"))
         keep = (~self.places).scatter(1, scores.topk(left, dim=1).indices, True)
-        return keep.nonzero()[:, 1].reshape(len(keep), -1)
+        return keep.float().topk(keep.shape[1] - self.visual + left, dim=1).indices.sort(dim=1).values
 
 
 def _rows(states: Tensor, kept: Tensor) -> Tensor:

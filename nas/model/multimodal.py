@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from nas.cost_connector import IN_ENCODER
 from nas.cost_vision import sets, token_width
 from nas.model.compress import FrameMerging
 from nas.model.cross import CrossAttention
@@ -25,7 +26,6 @@ from nas.model.language import build_language_model, cache_argument, candidate_l
 from nas.model.load import LoadReport
 from nas.model.narrow_cache import StateCache, narrow_cache
 from nas.model.project import build_connector, connect
-from nas.model.prune import PRUNERS
 from nas.model.quantised import quantise
 from nas.model.views import build_vision
 from search_spaces.candidate import Candidate
@@ -130,8 +130,8 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     @property
     def set_tokens(self) -> int:
         """N of one grid of tokens, as the encoder hands it on."""
-        pruned = self.candidate.compression_factor if self.candidate.compression in PRUNERS else 1
-        return self.encoder_spec.tokens(self.candidate.resolution, pruned)
+        factor = self.candidate.compression_factor if self.candidate.compression in IN_ENCODER else 1
+        return self.encoder_spec.tokens(self.candidate.resolution, factor)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Every part has initialised itself on construction."""
@@ -228,8 +228,12 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
                 visual = self.encode_images(pixel_values)
             inputs_embeds = self.embed(input_ids, visual)
             if self.fastv is not None:
-                dropping = visual is not None and labels is None and not self.training
-                self.fastv.mark(input_ids == self.language_spec.image_token_id if dropping else None)
+                if visual is not None and labels is None and not self.training:
+                    self.fastv.mark(
+                        input_ids == self.language_spec.image_token_id, visual[..., 0].numel() // len(input_ids)
+                    )
+                else:
+                    self.fastv.mark(None)
         if past_key_values is None and kwargs.get("use_cache") is not False:
             past_key_values = self.new_cache()
         with self.seeing(visual, past_key_values):

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nas.cost_connector import IN_ENCODER
+from nas.model.merging import MergingBlocks
 from nas.model.prune import PRUNERS, LastAttention, importance
 from search_spaces.catalogue import EncoderSpec
 
@@ -18,8 +20,8 @@ class VisionEncoder(nn.Module):
     interpolates it at every call.
 
     A convolutional encoder is cut after the feature map that is read, a ViT after block `depth` (0: none is cut), whose
-    output goes through the encoder's own last norm; pooling heads of timm's ViTs are left out. `pruning` by name and
-    factor hands on N / factor tokens, chosen by the last block's attention.
+    output goes through the encoder's own last norm; pooling heads of timm's ViTs are left out. A `compression`
+    inside of it hands on N / factor tokens: chosen by the last block's attention, or merged in every block.
     """
 
     def __init__(
@@ -27,17 +29,20 @@ class VisionEncoder(nn.Module):
         spec: EncoderSpec,
         resolution: int | tuple[int, int],
         depth: int = 0,
-        pruning: str = "none",
+        compression: str = "none",
         factor: int = 1,
     ) -> None:
         """`resolution`: pixels of each side of a square, or (H, W)."""
         super().__init__()
-        self.pruner, self.factor = PRUNERS.get(pruning), factor
+        self.factor = factor if compression in IN_ENCODER else 1
+        self.pruner = PRUNERS.get(compression)
         self.spec = spec
         self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
         backbone = _timm_backbone(spec, self.size) if spec.timm else _transformers_backbone(spec, self.size, depth)
         if spec.timm and depth:
             backbone.blocks = backbone.blocks[:depth]
+        if compression == "tome-blocks":
+            backbone.blocks = MergingBlocks(backbone.blocks, spec.prefix_tokens, factor)
         self.backbone: Any = backbone
 
     @property

@@ -23,7 +23,7 @@ def encoder_features(model: MultimodalLM, processor: Processor, split: Split, se
     spec = model.encoder_spec
     weights = spec.weights or f"random-{seed}"
     name = f"{spec.name}-{weights}-{processor.resolution}"
-    if not isinstance(model.vision, VisionEncoder) or model.vision.pruner or model.candidate.encoder_depth:
+    if not isinstance(model.vision, VisionEncoder) or model.vision.factor > 1 or model.candidate.encoder_depth:
         name += f"-{model.candidate.key}"  # tokens of this very design
     return _kept(name, processor, split, model.vision_tokens, progress)
 

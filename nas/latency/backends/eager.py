@@ -40,7 +40,7 @@ class EagerStages:
 
     def prefill(self, ids: Tensor, visual: Tensor) -> Tensor:
         if self.model.fastv is not None:
-            self.model.fastv.mark(ids == self.model.language_spec.image_token_id)
+            self.model.fastv.mark(ids == self.model.language_spec.image_token_id, visual.shape[1])
         return self._run(self.model.embed(ids, visual), visual)
 
     def step(self, newest: Tensor) -> Tensor:
