@@ -21,8 +21,8 @@ import nas.workload
 import search_spaces
 from nas.cost import cost
 from nas.cost_vision import views
+from nas.latency.amounts import amounts
 from nas.latency.graphs import vision_part
-from nas.latency.terms import amounts
 from nas.model import MultimodalLM, build
 from nas.workload import Workload
 from search_spaces import Candidate

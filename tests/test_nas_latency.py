@@ -19,9 +19,10 @@ from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext, undisturbed
 from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
+from nas.latency.decoder_terms import DEPTHS, PREFILL_LENGTHS, depth_shares, length_shares
 from nas.latency.jobs import preprocessing
 from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
-from nas.latency.terms import DEPTHS, PREFILL_LENGTHS, depth_shares, length_shares, needed
+from nas.latency.terms import needed
 from nas.latency.work import block_work
 from nas.store import Store
 

@@ -13,6 +13,7 @@ import nas.workload
 import search_spaces
 from hardware_profiles import load
 from nas.errors import NotMeasuredError
+from nas.latency.amounts import amounts
 from nas.latency.backends.eager import EagerBackend
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
 from nas.latency.compose import compose
@@ -20,7 +21,7 @@ from nas.latency.end_to_end import measure_requests
 from nas.latency.estimate import estimate
 from nas.latency.request import Request
 from nas.latency.runner_messages import check_messages
-from nas.latency.terms import amounts, has_blocks, needed, terms
+from nas.latency.terms import has_blocks, needed, terms
 from nas.latency.work import block_work
 from nas.workload import Workload
 from search_spaces import Candidate

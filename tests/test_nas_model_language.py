@@ -16,6 +16,7 @@ from nas import cost_language
 from nas.cost import cost
 from nas.errors import ConfigError
 from nas.export import export_hf
+from nas.latency.jobs import decode, kept_state, new_cache
 from nas.latency.terms import needed
 from nas.model import MultimodalLM, Processor, Sources, build
 from nas.model.language import build_language_model
@@ -242,6 +243,22 @@ def test_narrow_caches_hold_as_many_bytes_as_counted_and_nearly_the_same_values(
         assert held == cost_language.cache_bytes(stack, 12, kind)
     for kind in ("bf16", "int8"):
         assert 0 < float((logits[kind] - logits["native"]).norm() / logits["native"].norm()) < 0.03
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_timed_step_can_be_repeated_on_a_cache_that_was_set_back(form: str) -> None:
+    spec, ids = small(form), torch.arange(12).unsqueeze(0)
+    torch.manual_seed(0)
+    decoder = build_language_model(spec, range(spec.layers), "sdpa").eval()
+    cache, newest = new_cache(decoder, ()), torch.tensor([[5]])
+    with torch.inference_mode():
+        decode(decoder, cache, input_ids=ids)
+        restore = kept_state(cache)
+        first, other = (decode(decoder, cache, input_ids=newest) for _ in range(2))
+        restore()
+        assert cache.get_seq_length() == 12
+        assert torch.equal(decode(decoder, cache, input_ids=newest), first)
+    assert not torch.equal(first, other)
 
 
 def test_generation_uses_the_narrow_cache() -> None:

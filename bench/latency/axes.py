@@ -33,12 +33,15 @@ CHANGES: dict[str, dict[str, object]] = {
     "channel fusion": {"second_encoder": "efficientnet-lite0", "fusion": "channel"},
     "sequence fusion": {"second_encoder": "efficientnet-lite0", "fusion": "sequence"},
     "visionzip / 4": {"compression": "visionzip", "compression_factor": 4},
+    "tome-blocks / 4": {"compression": "tome-blocks", "compression_factor": 4},
     "prumerge / 4": {"compression": "prumerge", "compression_factor": 4},
     "fastv / 4 after 2": {"compression": "fastv", "compression_factor": 4, "prune_layer": 2},
     "cross-attention": {"projector": "cross-attention"}, "lm_ffn 768": {"lm_ffn": 768}, "lm_heads 3": {"lm_heads": 3},
     "lm_experts 4": {"lm_experts": 4}, "int8 weights": {"lm_weights": "int8"}, "int4 weights": {"lm_weights": "int4"},
     "bf16 cache": {"kv_cache": "bf16"}, "int8 cache": {"kv_cache": "int8"}, "eager attention": {"attention": "eager"},
     "temporal 4": {"temporal_factor": 4},
+    "gemma-3-270m, grid 9": {"lm": "gemma-3-270m", "tiling": "grid", "tiles": 9},  # beyond its windows of 512
+    **{lm: {"lm": lm} for lm in ("lfm2-350m", "mamba-130m", "mamba2-130m", "falcon-h1-0.5b", "gemma-3-270m")},
 }  # fmt: skip
 METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
 ROUNDS = 8  # of a pass over the blocks, of which there are three

@@ -13,8 +13,8 @@ from dataclasses import replace
 import hardware_profiles
 from nas.latency.blocks import BlockSpec, BlockTiming
 from nas.latency.context import context_here
+from nas.latency.decoder_terms import decoder_parts, length_shares
 from nas.latency.measure import measure_blocks
-from nas.latency.terms import decoder_parts, length_shares
 
 PROMPTS = (12, 24, 48, 80, 112, 160, 224, 320, 448, 640)
 CONTEXTS = (64, 128, 192, 384, 640)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from hardware_profiles.profile import LowEnd
+from search_spaces import Candidate
 
 BlockKind = Literal[
     "preprocess", "vision", "projector",
@@ -57,6 +58,24 @@ class BlockSpec:
     def __str__(self) -> str:
         parts = [self.encoder, self.resolution, self.projector, self.compression, self.lm, self.length, self.depth]
         return " ".join([self.kind, *(str(part) for part in parts if part), *(f"{n}={v}" for n, v in self.axes)])
+
+
+Terms = list[tuple[float, BlockSpec]]  # a sum of blocks, with the weight of each
+
+
+def merged(every: Terms) -> Terms:
+    """Each block once; those of no weight are not needed."""
+    found: dict[BlockSpec, float] = {}
+    for share, block in every:
+        found[block] = found.get(block, 0.0) + share
+    return [(share, block) for block, share in found.items() if abs(share) > 1e-9]
+
+
+def changed_axes(candidate: Candidate, *names: str) -> tuple[tuple[str, str | int], ...]:
+    """Those of the axes that are not off, with their values."""
+    return tuple(
+        (name, value) for name in names if (value := getattr(candidate, name)) != Candidate.model_fields[name].default
+    )
 
 
 @lru_cache(maxsize=65536)

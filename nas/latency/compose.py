@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas.errors import NotMeasuredError
-from nas.latency.blocks import BlockTiming
-from nas.latency.terms import Terms, terms
+from nas.latency.blocks import BlockTiming, Terms
+from nas.latency.terms import terms
 from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from hardware_profiles.profile import LowEnd, Protocol
+from nas.latency.amounts import amounts
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
 from nas.latency.jobs import nothing, photo
 from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
-from nas.latency.terms import amounts, check_runs
+from nas.latency.terms import check_runs
 from nas.model import build
 from nas.model.processor import tiled_pixels
 from nas.records import Latency, request_ms

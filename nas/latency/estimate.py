@@ -18,11 +18,13 @@ from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Estimator
 from nas.cache_folder import cache_folder
 from nas.cost_cross import CrossStack
-from nas.latency.blocks import BlockSpec
+from nas.latency.amounts import amounts
+from nas.latency.blocks import BlockSpec, Terms, changed_axes
 from nas.latency.calibrated import CalibratedModel, Prediction
+from nas.latency.decoder_terms import DECODER_AXES
 from nas.latency.roofline import datasheet, own_share
 from nas.latency.shares import LEAST_MS, NORMAL_80, Estimate, PhaseName, PhaseWork, RuntimeFamily, roofline_ms, shipped
-from nas.latency.terms import DECODER_AXES, Terms, amounts, changes, check_runs, seen_terms
+from nas.latency.terms import check_runs, seen_terms
 from nas.latency.work import Work, block_work, features
 from nas.records import Latency, request_ms
 from nas.workload import Workload
@@ -83,7 +85,7 @@ def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
     """By part: (how often, block), at the candidate's own lengths."""
     check_runs(candidate, workload, "torch-eager")
     found = amounts(candidate, workload)
-    batch, lm, axes = workload.batch, candidate.lm, changes(candidate, *DECODER_AXES)
+    batch, lm, axes = workload.batch, candidate.lm, changed_axes(candidate, *DECODER_AXES)
     late = candidate.lm_depth - candidate.prune_layer if found.dropped else 0
     crossing = float(CrossStack(0, candidate.lm_depth * candidate.crosses).count)
     prefill = BlockSpec("layer_prefill", batch, lm=lm, past=found.past, axes=axes)

@@ -175,12 +175,24 @@ def decode(model: PreTrainedModel, cache: DynamicCache, **inputs: Tensor) -> Ten
 
 
 def kept_state(cache: DynamicCache) -> Callable[[], None]:
-    """What sets a cache back to what it holds now: layers replace their tensors, and states keep their size."""
-    layers: list[Any] = cache.layers
-    states = [dict(vars(layer)) for layer in layers]
+    """What sets a cache back to what it holds now.
+
+    Layers replace their keys and values by new tensors; states of convolutions and state spaces change in place.
+    """
+    whole: Any = cache
+    fields = [(part, dict(vars(part))) for part in (whole, *whole.layers)]
+    states = [
+        (state, state.clone())
+        for layer in whole.layers
+        for name in ("conv_states", "recurrent_states")
+        for state in getattr(layer, name, {}).values()
+        if state is not None
+    ]
 
     def restore() -> None:
-        for layer, state in zip(layers, states, strict=True):
-            vars(layer).update(state)
+        for part, values in fields:
+            vars(part).update(values)
+        for state, before in states:
+            state.copy_(before)
 
     return restore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +45,10 @@ class MergingBlocks(nn.Sequential):
         self.prefix, self.factor = prefix, factor
 
     def forward(self, states: Tensor) -> Tensor:
+        blocks: Any = self
         prefix, sizes, weights = self.prefix, torch.ones_like(states[..., :1]), None
         lengths = merging_lengths(states.shape[1] - prefix, len(self), self.factor)
-        for block, (before, after) in zip(self, pairwise(lengths), strict=True):
+        for block, (before, after) in zip(blocks, pairwise(lengths), strict=True):
             with LastAttention() as attention:
                 mixed = block.attn(block.norm1(states), attn_mask=weights)
             states = states + block.drop_path1(block.ls1(mixed))

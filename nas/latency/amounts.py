@@ -1,0 +1,39 @@
+"""What one request of a workload makes of a candidate: pictures, sets of tokens, positions. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.cost_request import request_tokens
+from nas.cost_vision import layout
+from nas.workload import Workload
+from search_spaces import Candidate
+from search_spaces.catalogue import encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What one request of a workload makes of a candidate, each of the `batch` requests alike."""
+
+    photos: int
+    pictures: int  # that each encoder sees
+    grids: int  # sets of tokens that pass through compression and projector
+    visual: int  # tokens that come out
+    dropped: int  # of them, by fastv
+    prompt: int  # positions that a prefill computes
+    past: int  # positions that are in the cache before
+    context: int  # mean positions that a decode step attends to
+
+
+def amounts(candidate: Candidate, workload: Workload) -> Amounts:
+    """In closed form."""
+    spec = encoder(candidate.encoder)
+    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
+    left = spec.tokens(candidate.resolution, candidate.compression_factor)
+    dropped = tokens - left if candidate.compression == "fastv" else 0
+    found = request_tokens(workload, layout(candidate), tokens, dropped, int(candidate.crosses))
+    return Amounts(
+        photos=workload.images * workload.frames,
+        context=found.past + found.prompt + max(1, workload.new_tokens // 2),
+        **found._asdict(),
+    )
