@@ -123,8 +123,11 @@ def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None
         done = "yes" if entry["evaluated"] else "no"
         table.add_row(entry["key"], design(entry), interval(entry["quality"], "value"), *latencies, *figures, done)
     out().print(table)
-    how = "exact: the whole space was weighed" if found["exact"] else "of the candidates that are known"
-    out().print(f"{found['feasible']} of {found['weighed']} keep the constraints ({how}); nothing was evaluated anew")
+    extent = (
+        f"{found['weighed']:,} of {found['candidates']:,} candidates were looked at, {found['feasible']:,} keep the"
+    )
+    out().print(f"{extent} constraints; the front is {'exact' if found['exact'] else 'not exact'}: {found['how']}. "
+                f"Nothing was evaluated anew")  # fmt: skip
 
 
 def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -74,6 +74,20 @@ class Numbering:
         upto = self._upto[len(chosen)][tuple(chosen[one] for one in self.live[len(chosen)])]
         return [code for code, ways in enumerate(np.diff(upto, prepend=0)) if ways]
 
+    def ways_on(self, decided: Codes, stop: int, most: int) -> Codes:
+        """Every way to go on from each row of places, through the axes before `stop`: (ways, stop).
+
+        Raises: SpaceError where there are more than `most`, before they are held.
+        """
+        for index in range(decided.shape[1], stop):
+            is_open = np.diff(self._upto[index], axis=-1, prepend=0) > 0
+            of_rows = is_open[tuple(decided[:, one] for one in self.live[index])]
+            row, code = np.nonzero(np.broadcast_to(of_rows.astype(bool), (len(decided), is_open.shape[-1])))
+            if len(row) > most:
+                raise SpaceError(f"there are more than {most:,} ways to decide {', '.join(list(self.domains)[:stop])}")
+            decided = np.column_stack([decided[row], code.astype(np.int16)])
+        return decided
+
     def _fill(self, found: Codes, rest: Table) -> None:
         """Each number's value of an axis is where the running count of ways passes what is left of the number."""
         for index, upto in enumerate(self._upto):

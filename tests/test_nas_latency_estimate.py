@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ import nas.workload
 import search_spaces
 from cli.main import build_app
 from hardware_profiles import HardwareProfile, ProfileError
-from nas.latency.calibrated import fit
-from nas.latency.estimate import Setting, estimate
+from nas.latency.calibrated import CalibratedModel, fit
+from nas.latency.estimate import Setting, estimate, middles_ms
 from nas.latency.terms import needed
 from nas.latency.work import FEATURES, features
 
@@ -129,3 +130,18 @@ def test_overheads_of_the_profile_are_added_for_every_kernel_and_layer() -> None
     none = tpot_ms(op_overhead_us=0)
     assert tpot_ms(op_overhead_us=0, layer_overhead_us=1000) == pytest.approx(none + POCKET.baseline_candidate.lm_depth)
     assert tpot_ms(op_overhead_us=200) - none == pytest.approx(2 * (tpot_ms(op_overhead_us=100) - none))
+
+
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_the_middles_of_parts_alone_are_those_of_the_estimate(is_calibrated: bool) -> None:
+    profile, workload = hardware_profiles.load("raspberry-pi-5-8gb"), nas.workload.load("vqa-short")
+    width = len(FEATURES)
+    model = CalibratedModel(FEATURES, (1e-9,) * width, (0.0,) * width, (1e15,) * width, 0.8, 1.3, 20)
+    known = model if is_calibrated else None
+    names = ["preprocess_ms", "vision_ms", "projector_ms"]
+    for candidate in search_spaces.load("edge").draw(20, random.Random(2)):
+        whole = estimate(candidate, workload, profile, known)
+        seen = middles_ms(candidate, workload, profile, known, Setting(), names)
+        read = middles_ms(candidate, workload, profile, known, Setting(), ["prefill_ms", "tpot_ms"])
+        assert seen == pytest.approx([getattr(whole, name) for name in names])
+        assert read == pytest.approx([whole.prefill_ms, whole.tpot_ms])

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -140,3 +141,14 @@ def test_a_rule_over_too_many_values_is_refused() -> None:
     rule = Rule.model_validate({"name": "x", "forbid": {axis: [1] for axis in domains}})
     with pytest.raises(SpaceError, match="rules join too many values of tiles, lm_depth, lm_ffn"):
         Numbering(domains, [rule])
+
+
+def test_every_way_to_go_on_is_a_valid_combination_and_they_are_counted_before_they_are_held() -> None:
+    space = search_spaces.load("micro")
+    numbering, count = space.numbering, len(space.domains)
+    begun = numbering.ways_on(np.zeros((1, 0), dtype=np.int16), 11, 10_000)
+    assert len({tuple(row) for row in begun.tolist()}) == len(begun) < space.size
+    ended = numbering.ways_on(begun, count, 10_000)
+    assert sorted(ended.tolist()) == sorted(numbering.codes(range(space.size)).tolist())
+    with pytest.raises(SpaceError, match="more than 100 ways"):
+        numbering.ways_on(begun, count, 100)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Estimator
 from nas.cache_folder import cache_folder
 from nas.cost_cross import CrossStack
-from nas.latency.amounts import amounts
+from nas.latency.amounts import Amounts, amounts
 from nas.latency.blocks import BlockSpec, Terms, changed_axes
 from nas.latency.calibrated import CalibratedModel, Prediction
 from nas.latency.decoder_terms import DECODER_AXES
-from nas.latency.roofline import datasheet, own_share
+from nas.latency.roofline import datasheet, own_eta, own_share
 from nas.latency.shares import LEAST_MS, NORMAL_80, Estimate, PhaseName, PhaseWork, RuntimeFamily, roofline_ms, shipped
 from nas.latency.terms import check_runs, seen_terms
 from nas.latency.work import Work, block_work, features
@@ -44,6 +44,7 @@ WEIGHT_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8}
 PARTS: dict[str, PhaseName] = {
     "vision_ms": "vision", "projector_ms": "vision", "prefill_ms": "prefill", "tpot_ms": "decode",
 }  # fmt: skip
+LANGUAGE_PARTS = ("prefill_ms", "tpot_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,36 @@ def estimate(
     return _datasheet(candidate, workload, profile, setting or Setting())
 
 
+def middles_ms(
+    candidate: Candidate, workload: Workload, profile: HardwareProfile, model: CalibratedModel | None, setting: Setting,
+    parts: Sequence[str],
+) -> list[float]:  # fmt: skip
+    """The middles of some parts of `estimate` alone, each of which follows from its own blocks."""
+    found = amounts(candidate, workload)
+    is_language = not set(parts).isdisjoint(LANGUAGE_PARTS)
+    some = _language_terms(candidate, workload, found) if is_language else seen_terms(candidate, workload, found)
+    blocks = _occurring({name: some[name] for name in parts})
+    if model is not None:
+        return [
+            sum(count * model.predict([features(block)])[0].value for count, block in blocks[name]) for name in parts
+        ]
+    sheet, middles = datasheet(profile, setting.dtype), []
+    for name in parts:
+        if name == "preprocess_ms":
+            middles.append(_preprocess_ms(workload))
+            continue
+        total = _sum(blocks[name])
+        work = _phase_work(total, PARTS[name], candidate, setting)
+        own = own_eta(profile, work, sheet)
+        busy = shipped().middle_ms(work, sheet) if own is None else roofline_ms(work, sheet) / own.mid
+        middles.append(busy + _starting_ms(name, total, candidate, profile.estimator, setting))
+    return middles
+
+
+def _preprocess_ms(workload: Workload) -> float:
+    return workload.images * workload.frames * workload.batch * PREPROCESS.middle_ms
+
+
 def calibration_file(device: str) -> Path:
     """Where the coefficients of a device are kept."""
     return cache_folder() / "calibrations" / f"{device}.json"
@@ -85,6 +116,16 @@ def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
     """By part: (how often, block), at the candidate's own lengths."""
     check_runs(candidate, workload, "torch-eager")
     found = amounts(candidate, workload)
+    return _occurring(seen_terms(candidate, workload, found) | _language_terms(candidate, workload, found))
+
+
+def _occurring(blocks: Mapping[str, Terms]) -> dict[str, Terms]:
+    """A block that occurs 0 times is none."""
+    return {part: [term for term in several if term[0]] for part, several in blocks.items()}
+
+
+def _language_terms(candidate: Candidate, workload: Workload, found: Amounts) -> dict[str, Terms]:
+    """Prefill and decode step."""
     batch, lm, axes = workload.batch, candidate.lm, changed_axes(candidate, *DECODER_AXES)
     late = candidate.lm_depth - candidate.prune_layer if found.dropped else 0
     crossing = float(CrossStack(0, candidate.lm_depth * candidate.crosses).count)
@@ -93,7 +134,7 @@ def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
     whole, rest = float(candidate.lm_depth - late), float(late)
     short, kept = found.prompt - found.dropped, found.context - found.dropped
     crossed = BlockSpec("cross_prefill", batch, lm=lm, length=workload.prompt_tokens, depth=1, visual=found.visual)
-    every: dict[str, Terms] = seen_terms(candidate, workload, found) | {
+    return {
         "prefill_ms": [
             (1.0, BlockSpec("shell_prefill", batch, lm=lm, length=found.prompt)),
             (whole, replace(prefill, length=found.prompt)),
@@ -107,7 +148,6 @@ def _blocks(candidate: Candidate, workload: Workload) -> Mapping[str, Terms]:
             (crossing, replace(crossed, kind="cross_decode", length=1)),
         ],
     }
-    return {part: [term for term in several if term[0]] for part, several in every.items()}
 
 
 def _calibrated(candidate: Candidate, workload: Workload, model: CalibratedModel) -> Latency:
@@ -137,7 +177,7 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
     )
     busy = np.array([each.middle_ms for each in found])
     parts = dict(zip(PARTS, (busy + launches).tolist(), strict=True))
-    parts["preprocess_ms"] = workload.images * workload.frames * workload.batch * PREPROCESS.middle_ms
+    parts["preprocess_ms"] = _preprocess_ms(workload)
     often = np.array([1.0, 1.0, 1.0, workload.new_tokens - 1])
     total = request_ms(parts, workload.new_tokens)
     # The logarithm of a sum, to first order: its terms weighted with their share of the whole.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from hardware_profiles import HardwareProfile, ProfileError
+from hardware_profiles.profile import Efficiency
 from nas.latency.shares import NORMAL_80, Datasheet, Estimate, Kind, Matrix, PhaseWork, is_memory_bound, roofline_ms
 
 # Where a CPU multiplies int8 or bf16, the fp32 rate of its vector units stays the measure, as for published rows.
@@ -44,13 +45,18 @@ def datasheet(profile: HardwareProfile, dtype: str = "fp32") -> Datasheet:
     return Datasheet(kind, 1e12 * peak, 1e9 * bandwidth)
 
 
+def own_eta(profile: HardwareProfile, work: PhaseWork, sheet: Datasheet) -> Efficiency | None:
+    """The profile's own share of the peak that bounds this work, where it has one."""
+    return profile.estimator.eta_memory if is_memory_bound(work, sheet) else profile.estimator.eta_compute
+
+
 def own_share(
     profile: HardwareProfile, works: Sequence[PhaseWork], sheet: Datasheet, found: list[Estimate], covariance: Matrix
 ) -> tuple[list[Estimate], Matrix]:
     """The estimates by the profile's own shares where it has them; their low and high are taken to hold 80 %."""
     replaced, covariance = list(found), covariance.copy()
     for index, work in enumerate(works):
-        own = profile.estimator.eta_memory if is_memory_bound(work, sheet) else profile.estimator.eta_compute
+        own = own_eta(profile, work, sheet)
         if own is not None:
             log_sd = math.log(own.high / own.low) / (2 * NORMAL_80)
             replaced[index] = Estimate(roofline_ms(work, sheet) / own.mid, log_sd)

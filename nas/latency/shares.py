@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -186,6 +186,15 @@ class Shares:
             for work, log, deviation in zip(works, logs, deviations, strict=True)
         ]
         return found, covariance
+
+    def middle_ms(self, work: PhaseWork, sheet: Datasheet) -> float:
+        """The middle of one phase alone, as `estimate` has it."""
+        log = sum(self._weight_of.get(name, 0.0) * value for name, value in effects(work, sheet).items())
+        return roofline_ms(work, sheet) * math.exp(log)
+
+    @cached_property
+    def _weight_of(self) -> dict[str, float]:
+        return dict(zip(self.names, self.weights.tolist(), strict=True))
 
     def _unseen(self, phase: PhaseName) -> Spread:
         return Spread(self.spreads[phase].device, self.spreads[phase].rest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from nas.cost_connector import POOLS_ITSELF, attending, connector_bill, sized
@@ -65,8 +66,9 @@ def features(block: BlockSpec) -> list[float]:
     return [work.kernels, work.flops, 0, work.weight_bytes, work.activation_bytes, 0, 0, 0]
 
 
+@lru_cache(maxsize=65536)
 def block_work(block: BlockSpec) -> Work:
-    """Work of any block."""
+    """Work of any block; designs of a space share most of theirs."""
     if block.kind == "preprocess":
         pixels = block.batch * block.resolution**2 * 3
         return Work(20 * pixels, 0, block.batch * PHOTO_BYTES + 20 * pixels, PREPROCESS_KERNELS, 1)

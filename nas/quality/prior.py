@@ -49,41 +49,41 @@ TAIL, HIGHEST = 0.05, 0.999  # below TAIL the law is far outside its data: value
 def prior(candidate: Candidate, cost: Cost) -> Quality:
     """Accuracy-like quality in 0..1, higher is better; depends on this candidate alone."""
     vision, language = encoder(candidate.encoder), language_model(candidate.lm)
-    dropped = 1 - candidate.lm_depth / language.layers if _is_published(candidate) else 0.0
+    dropped = 1 - candidate.lm_depth / language.layers if is_published(candidate) else 0.0
     billions = (cost.lm_body_params + cost.embedding_params) / 1e9 * (1 - dropped)
-    tokens = max(1, cost.visual_tokens) * _kept_by_merging(candidate, vision.width, language.hidden)
+    tokens = max(1, cost.visual_tokens) * kept_by_merging(candidate, vision.width, language.hidden)
     seeing = (max(1, cost.grid_tokens) / 256) ** -GRID_EXPONENT * (cost.vision_flops / 1e9) ** -VISION_EXPONENT
     if vision.weights is None and vision.hub is None:
         seeing *= RANDOM_ENCODER
-    published = _is_published(candidate)
+    published = is_published(candidate)
     if published:
         seeing = RANDOM_ENCODER if vision.weights is None and vision.hub is None else 1.0
-    error = A * billions**-ALPHA * tokens**-BETA * seeing * _projector_factor(candidate) + D
+    error = A * billions**-ALPHA * tokens**-BETA * seeing * projector_factor(candidate) + D
     value = 1 - error + (beyond_the_law(candidate) if published else 0.0)
     half = calibration()["half_width"] if published else HALF_WIDTH
-    low = _inside(value - half - DROPPED_WIDTH * dropped)
-    return Quality(_inside(value), low, _inside(value + half), "predicted:prior")
+    low = inside(value - half - DROPPED_WIDTH * dropped)
+    return Quality(inside(value), low, inside(value + half), "predicted:prior")
 
 
-def _is_published(candidate: Candidate) -> bool:
+def is_published(candidate: Candidate) -> bool:
     """Whether its language model is one that published results speak of: one with weights, of whatever size."""
     language = language_model(candidate.lm)
     return language.weights is not None or language.hub is not None
 
 
-def _kept_by_merging(candidate: Candidate, width: int, hidden: int) -> float:
+def kept_by_merging(candidate: Candidate, width: int, hidden: int) -> float:
     if candidate.compression != "pixel-shuffle":
         return 1.0
     return math.sqrt(min(candidate.compression_factor, max(1.0, hidden / width)))
 
 
-def _projector_factor(candidate: Candidate) -> float:
+def projector_factor(candidate: Candidate) -> float:
     if candidate.projector == "linear":
         return LINEAR_PROJECTOR
     return POOL_AFTER_MLP if candidate.projector == "ldp-v2" and candidate.compression_factor > 1 else 1.0
 
 
-def _inside(value: float) -> float:
+def inside(value: float) -> float:
     """Into 0..1 without ties: a smooth exponential tail below TAIL."""
     if value < TAIL:
         return TAIL * math.exp((value - TAIL) / TAIL)

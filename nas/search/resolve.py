@@ -15,8 +15,11 @@ from nas.search.anchors import use_anchors
 from nas.search.exact import in_words, weigh
 from nas.search.gate import fitting
 from nas.search.problem import Problem, define, is_measurable
+from nas.search.sides import applies, front_of_sides
 from nas.store import Store
 from search_spaces import Candidate
+
+WEIGHED, SIDES, KNOWN = "every candidate is weighed", "exact, by the two sides of a design", "of those that are known"
 
 
 def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
@@ -39,15 +42,20 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
         use_anchors(problem, trainings)
     evaluated = {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status != "failed"}
     fit = {one.key: one for one in fitting(problem, problem.space.survey)}
-    known = [one for one in (evaluated | fit).values() if problem.is_measured(one)]
+    known = {key: one for key, one in (evaluated | fit).items() if problem.is_measured(one)}
+    how = WEIGHED if problem.space.enumerable and fit.keys() <= known.keys() else KNOWN
     try:
         problem.resolve_constraints()
-        weighed = weigh(problem, known)
+        solved = front_of_sides(problem) if how == KNOWN and applies(problem) else None
+        if solved is not None:
+            known, how = known | {one.key: one for one in solved}, SIDES
+        weighed = weigh(problem, list(known.values()))
     except NotMeasuredError as error:
         raise RunError(f"a constraint speaks of a design that was not measured in this run: {error}") from error
     if not weighed.candidates:
+        count = problem.space.size if how == SIDES else len(known)
         raise NothingFeasibleError(
-            f"none of {len(known)} known candidates keeps {' and '.join(constraints)}; loosen a constraint"
+            f"none of {count:,} candidates keeps {' and '.join(constraints)}; loosen a constraint"
         )
     entries = []
     for place in weighed.front:
@@ -67,7 +75,7 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "study": folder.study, "devices": problem.devices, "constraints": list(constraints),
-        "exact": problem.space.enumerable and len(fit) <= len(known), "weighed": len(known),
+        "exact": how != KNOWN, "how": how, "weighed": len(known), "candidates": problem.space.size,
         "feasible": len(weighed.candidates),
         "front": entries,
     }  # fmt: skip

@@ -19,7 +19,7 @@ from nas.search.exact import Weighed, weigh
 from nas.search.funnel import funnel_of
 from nas.search.gate import fits_memory, landmarks
 from nas.search.interrupts import Interrupts
-from nas.search.problem import Problem, is_measurable
+from nas.search.problem import Problem
 from nas.search.proposer import Proposer, Sampled
 from nas.search.session import PUBLISH_EVERY, Session, publish, retry_unmeasured
 from nas.search.sides import applies, front_of_sides
@@ -77,8 +77,9 @@ def _weigh(session: Session) -> Weighed:
     is_exact, extent, count = is_whole and problem.space.enumerable, "every feasible candidate", len(session.allowed)
     if not is_exact:
         extent = f"{count} of {problem.space.size:,} candidates"
-        if is_whole and applies(problem) and not any(map(is_measurable, problem.profiles.values())):
-            session.allowed |= {one.key: one for one in front_of_sides(problem)}
+        solved = front_of_sides(problem) if is_whole and applies(problem) else None
+        if solved is not None:
+            session.allowed |= {one.key: one for one in solved}
             count = problem.space.size
             is_exact, extent = True, f"each of {count:,} candidates, by its two sides,"
     allowed = list(session.allowed.values())
