@@ -16,8 +16,8 @@ from search_spaces.sizes import DERIVED, Value, deciding_axes, derive
 REQUIRED = ("encoder", "resolution", "projector", "compression_factor", "compression", "lm", "lm_depth")
 # The order in which axes are decided: those that rules join stand near each other, which keeps tables of them small.
 ORDER = (
-    "encoder", "encoder_depth", "resolution", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor",
-    "projector", "compression_factor", "compression", "lm", "lm_depth", "prune_layer", "lm_layers", "lm_ffn",
+    "encoder", "resolution", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor", "projector",
+    "compression_factor", "compression", "encoder_depth", "lm", "lm_depth", "prune_layer", "lm_layers", "lm_ffn",
     "lm_heads", "lm_experts", "lm_weights", "kv_cache", "attention",
 )  # fmt: skip
 LAYER_RULES = ("uniform", "first", "influence", "calibration")

@@ -17,8 +17,9 @@ DEVICE = "raspberry-pi-5-8gb"
 FEW_OF_EDGE = {
     "encoder": ["siglip-vitb16", "dinov2-vits14", "mobileclip-s0"], "encoder_depth": [9, 0],
     "resolution": [224, 256, 512], "tiling": ["none", "grid"], "tiles": [1, 4], "lm_weights": ["native", "int8"],
-    "projector": ["linear", "ldp-v2", "perceiver"], "compression": ["none", "pixel-shuffle", "fastv", "visionzip"],
-    "compression_factor": [1, 4], "lm_depth": [12, 30], "lm": ["smollm2-135m", "smolvlm-360m"], "prune_layer": [0, 2],
+    "projector": ["linear", "ldp-v2", "perceiver"], "compression_factor": [1, 4],
+    "compression": ["none", "pixel-shuffle", "fastv", "visionzip", "tome-blocks"],
+    "lm_depth": [12, 30], "lm": ["smollm2-135m", "smolvlm-360m"], "prune_layer": [0, 2],
 }  # fmt: skip
 FEW_OF_FULL: dict[str, Any] = {
     "encoder": ["clip-vitb16", "efficientnet-lite0"], "encoder_depth": [0], "resolution": [224],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost_connector import PRUNES_BY_ATTENTION
+from nas.cost_connector import IN_ENCODER
 from nas.cost_many import cost_of_codes
 from nas.cost_rows import Column, Rows
 from nas.cost_vision import second_encoder, sets, token_width, view, views
@@ -159,7 +159,7 @@ def _encoding_key(rows: Rows) -> list[Column]:
 
 
 def _pruning(one: Candidate) -> Sequence[int]:
-    names = ("", *PRUNES_BY_ATTENTION)
+    names = ("", *IN_ENCODER)
     return (names.index(one.compression), one.compression_factor) if one.compression in names else (0, 0)
 
 
