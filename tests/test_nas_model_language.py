@@ -16,13 +16,17 @@ from nas import cost_language
 from nas.cost import cost
 from nas.errors import ConfigError
 from nas.export import export_hf
-from nas.latency.jobs import decode, kept_state, new_cache
+from nas.latency.backends.eager import EagerBackend
+from nas.latency.blocks import MeasurementContext
+from nas.latency.end_to_end import measure_requests
+from nas.latency.jobs import decode, kept_state
 from nas.latency.terms import needed
 from nas.model import MultimodalLM, Processor, Sources, build
 from nas.model.language import build_language_model
-from nas.model.narrow_cache import narrow_cache
+from nas.model.narrow_cache import empty_cache, narrow_cache
 from nas.model.quantised import Int4Linear, Int8Linear, quantise
 from nas.train.packing import Pack, hidden_states, question_ids
+from nas.workload import Workload
 from nas.workload import load as workload
 from search_spaces import SpaceError, catalogue
 from search_spaces.candidate import Candidate
@@ -250,7 +254,7 @@ def test_a_timed_step_can_be_repeated_on_a_cache_that_was_set_back(form: str) ->
     spec, ids = small(form), torch.arange(12).unsqueeze(0)
     torch.manual_seed(0)
     decoder = build_language_model(spec, range(spec.layers), "sdpa").eval()
-    cache, newest = new_cache(decoder, ()), torch.tensor([[5]])
+    cache, newest = empty_cache(decoder.config), torch.tensor([[5]])
     with torch.inference_mode():
         decode(decoder, cache, input_ids=ids)
         restore = kept_state(cache)
@@ -259,6 +263,23 @@ def test_a_timed_step_can_be_repeated_on_a_cache_that_was_set_back(form: str) ->
         assert cache.get_seq_length() == 12
         assert torch.equal(decode(decoder, cache, input_ids=newest), first)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_every_form_is_timed_in_blocks_and_in_whole_requests(form: str, tmp_path: Path) -> None:
+    spec = small(form)
+    build_language_model(spec, range(spec.layers), "sdpa").config.save_pretrained(tmp_path)
+    candidate, jobs = micro(lm=str(tmp_path), lm_depth=4), EagerBackend()
+    asked = Workload(name="asked", turns=3, prompt_tokens=4, new_tokens=3)
+    with torch.inference_mode():
+        for block in needed(candidate, asked):
+            if block.kind.startswith("decoder") and block.length <= 64 and block.depth == 2:
+                job = jobs.job(block)
+                for _ in range(2):
+                    job.run()
+                    job.restore()
+    context = MeasurementContext("local-test", "torch-eager", "2", "fp32", 1)
+    assert measure_requests({"": candidate}, asked, context, rounds=1)[""].latency.tpot_ms > 0
 
 
 def test_generation_uses_the_narrow_cache() -> None:

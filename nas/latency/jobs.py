@@ -15,7 +15,7 @@ from nas.depth import kept_layers
 from nas.latency import junctions
 from nas.latency.blocks import BlockSpec
 from nas.model.language import build_language_model, cache_argument
-from nas.model.narrow_cache import StateCache, narrow_cache
+from nas.model.narrow_cache import StateCache, empty_cache
 from nas.model.processor import tiled_pixels
 from nas.model.quantised import quantise
 from search_spaces import catalogue
@@ -91,7 +91,9 @@ class JobFactory:
         def run() -> object:
             embedded = model.get_input_embeddings()(ids)
             embedded = embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual)
-            cache = new_cache(model, block.axes) if filled is None else filled
+            cache = (
+                empty_cache(model.config, str(dict(block.axes).get("kv_cache", "native"))) if filled is None else filled
+            )
             return decode(model, cache, inputs_embeds=embedded).argmax(-1)
 
         return Job(block, run, restore)
@@ -105,7 +107,7 @@ class JobFactory:
 
     def _filled(self, model: PreTrainedModel, block: BlockSpec, length: int) -> tuple[DynamicCache, Callable[[], None]]:
         """A cache of so many positions, and what sets it back to them."""
-        filled = new_cache(model, block.axes)
+        filled = empty_cache(model.config, str(dict(block.axes).get("kv_cache", "native")))
         decode(model, filled, inputs_embeds=torch.randn(block.batch, length, model.config.hidden_size))
         return filled, kept_state(filled)
 
@@ -156,14 +158,6 @@ def causal_lm(lm: str, layers: int, axes: Axes = ()) -> PreTrainedModel:
     quantise(model, changed.get("lm_weights", "native"))
     model.train(False)
     return model
-
-
-def new_cache(model: PreTrainedModel, axes: Axes) -> DynamicCache:
-    """An empty cache, in the precision that the axes name."""
-    if cache_argument(model) != "past_key_values":
-        return StateCache(config=model.config)
-    kind: Any = dict(axes).get("kv_cache", "native")
-    return DynamicCache(config=model.config) if kind == "native" else narrow_cache(model.config, kind)
 
 
 def decode(model: PreTrainedModel, cache: DynamicCache, **inputs: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from nas.model.cross import CrossAttention
 from nas.model.fastv import FastV
 from nas.model.language import build_language_model, cache_argument, candidate_layers, language_config
 from nas.model.load import LoadReport
-from nas.model.narrow_cache import StateCache, narrow_cache
+from nas.model.narrow_cache import StateCache, empty_cache
 from nas.model.project import build_connector, connect
 from nas.model.quantised import quantise
 from nas.model.views import build_vision
@@ -149,12 +149,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
 
     def new_cache(self) -> DynamicCache | None:
         """An empty cache in the candidate's precision; None where transformers' own will do."""
-        kind, config = self.candidate.kv_cache, self.language_model.config
-        if not self._has_attention:
-            return StateCache(config=config)
-        if kind != "native":
-            return narrow_cache(config, kind)
-        return DynamicCache(config=config) if self.candidate.crosses else None
+        kind = self.candidate.kv_cache
+        if self._has_attention and kind == "native" and not self.candidate.crosses:
+            return None
+        return empty_cache(self.language_model.config, kind)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """transformers' generate, with the candidate's cache."""

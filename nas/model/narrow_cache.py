@@ -1,4 +1,4 @@
-"""KV caches that keep keys and values in fewer bytes: bfloat16, or int8 with a scale a head and position."""
+"""Caches of a language model, whose keys and values may take fewer bytes: bfloat16, or int8 with a scale a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionAndFullAttentionLayer
+from transformers.cache_utils import (
+    CacheLayerMixin,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+)
 
 Narrow = Literal["bf16", "int8"]
 SCALE_BYTES = 4
@@ -85,6 +90,18 @@ class StateCache(DynamicCache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.seen
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """(positions of keys, their first): of forms whose other layers would attend (LFM2, cut to convolutions)."""
+        return self.seen + query_length, 0
+
+
+def empty_cache(config: PreTrainedConfig, kind: str = "native") -> DynamicCache:
+    """What a language model fills; kind: native | bf16 | int8. One without any attention layer keeps states alone."""
+    cache = DynamicCache(config=config)
+    if not any(isinstance(layer, CacheLayerMixin) for layer in cache.layers):
+        return StateCache(config=config)
+    return cache if kind == "native" else narrow_cache(config, "bf16" if kind == "bf16" else "int8")
 
 
 def narrow_cache(config: PreTrainedConfig, kind: Narrow) -> DynamicCache:

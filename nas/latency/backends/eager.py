@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from nas.latency.blocks import BlockSpec
 from nas.latency.jobs import Job, JobFactory, kept_state, nothing
 from nas.model import MultimodalLM
+from nas.model.narrow_cache import empty_cache
 
 
 class EagerStages:
@@ -57,7 +58,7 @@ class EagerStages:
         return newest
 
     def _empty(self) -> DynamicCache:
-        return self.model.new_cache() or DynamicCache(config=self.model.language_model.config)
+        return empty_cache(self.model.language_model.config, self.model.candidate.kv_cache)
 
     def kv_bytes(self) -> int:
         layers: list[Any] = self.cache.layers
