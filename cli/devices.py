@@ -108,7 +108,7 @@ def schema() -> None:
 def calibrate(
     device: str,
     space: Annotated[str, typer.Option(help="Measure the blocks of this space.")] = "pocket",
-    workload: Annotated[str, typer.Option(help="Shipped name or YAML file.")] = "vqa-short",
+    workload: Annotated[str | None, typer.Option(help="Shipped name or YAML file; default: the space's own.")] = None,
     runtime: Annotated[str, typer.Option(help="torch-eager, torch-compile, onnxruntime or openvino.")] = "torch-eager",
     dtype: Annotated[str, typer.Option(help="fp32, or what the runtime has besides.")] = "fp32",
     check: Annotated[int, typer.Option(min=0, help="Candidates to run end to end and compare with; 0 = none.")] = 12,

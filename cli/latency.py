@@ -46,6 +46,7 @@ def latency(
     check(runtime, dtype)
     design = search_spaces.load_candidate(candidate)
     profile, asked = hardware_profiles.load(device), nas.workload.load(workload)
+    nas.workload.check_hears(asked, [design.encoder])
     profile.check_room(cost(design, asked).memory_gib, str(design))
     beside: dict[str, Any] = {}
     if how is How.estimated:

@@ -23,7 +23,7 @@ def search(
     device: Annotated[list[str] | None, typer.Option(help="local, shipped name or YAML file.")] = None,
     runtime: Annotated[str | None, typer.Option(help="torch-eager, torch-compile, onnxruntime, openvino.")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, or what the runtime has besides.")] = None,
-    workload: Annotated[str | None, typer.Option(help="Shipped name or YAML file.")] = None,
+    workload: Annotated[str | None, typer.Option(help="Shipped name or YAML file; default: the space's own.")] = None,
     objective: Annotated[list[str] | None, typer.Option(help="quality, latency_ms, ttft_ms, memory_gib, ...")] = None,
     constraint: Annotated[
         list[str] | None, typer.Option(help='"ttft_ms <= 500", "latency_ms <= 60% of baseline"')
@@ -85,6 +85,7 @@ def search(
 
     problem = define(config)  # everything a search names is read before anything is made
     named(problem)
+    config = config.model_copy(update={"workload": config.workload or problem.space.workload})
     if config.start_from is not None:  # a run folder has another place than this one's
         found = run_folder.find(config.start_from, Path(config.out)).path
         config = config.model_copy(update={"start_from": str(found)})

@@ -46,16 +46,19 @@ def show(space: Space, as_json: AsJson = False) -> None:
     _print_lines("rules", [rule.name for rule in loaded.all_rules])
     _print_lines("baseline", [str(loaded.baseline_candidate)])
     _print_lines("constraints", loaded.constraints or ["none"])
+    _print_lines("workload", [loaded.workload])
     out().print(f"candidates: {loaded.size:,}", highlight=False)
 
 
 @app.command()
 def validate(space: Space, as_json: AsJson = False) -> None:
-    """Check a space: keys, components, rules, baseline and constraints; exit 2 with one line when one is wrong."""
+    """Check a space: keys, components, rules, baseline, constraints, workload; exit 2 with one line when wrong."""
+    import nas.workload
     import search_spaces
     from nas.constraints import parse
 
     loaded = search_spaces.load(space)
+    nas.workload.of_space(loaded)
     for text in loaded.constraints:
         parse(text)
     if as_json:
@@ -67,7 +70,10 @@ def validate(space: Space, as_json: AsJson = False) -> None:
 @app.command()
 def profile(
     space: Space,
-    workload: Annotated[str, typer.Option(help="a shipped workload by name, or the path of a YAML file")] = "vqa-short",
+    workload: Annotated[
+        str | None,
+        typer.Option(help="a shipped workload by name, or the path of a YAML file; default: the space's own"),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="also latencies, where every block was measured there")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +83,8 @@ def profile(
     import search_spaces
     from nas import space_profile
 
-    loaded, asked = search_spaces.load(space), nas.workload.load(workload)
+    loaded = search_spaces.load(space)
+    asked = nas.workload.of_space(loaded, workload)
     if device is None:
         found = space_profile.profile(loaded, asked)
     else:

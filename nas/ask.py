@@ -1,4 +1,4 @@
-"""Asks an exported model a question about an image."""
+"""Asks an exported model a question about an image, or about a clip of sound."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ from nas.export import load_export
 def ask(export: Path, image_path: Path, question: str, max_new_tokens: int = 16) -> str:
     """The model's greedy answer, in the prompt form it was trained with.
 
-    Raises: ConfigError for an unreadable image or an empty question, RunError where `export` is no export.
+    Raises: ConfigError for an unreadable file or an empty question, RunError where `export` is no export.
     """
     import torch
-    from PIL import Image, UnidentifiedImageError
 
     if not question.strip():
         raise ConfigError("the question must not be empty; ask something like 'What shape is in the image?'")
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be 1 or more, but got {max_new_tokens}")
-    try:
-        with Image.open(image_path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"cannot read an image from {image_path}: {error}; give a PNG or JPEG file") from error
     model, processor = load_export(export)
+    image = processor.read(image_path)
     ids = torch.tensor([processor.prompt(question, processor.fitted_tokens(image))])
     with torch.inference_mode():
         produced = model.generate(

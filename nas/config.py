@@ -33,7 +33,7 @@ class SearchConfig(BaseModel):
     devices: list[str] = Field(default_factory=lambda: ["local"], min_length=1)
     runtime: str = "torch-eager"
     dtype: str = "fp32"
-    workload: str = "vqa-short"
+    workload: str | None = Field(default=None, description="None = the space's own")
     objectives: list[str] = Field(default_factory=lambda: ["quality", "latency_ms"], min_length=1)
     constraints: list[str] | None = Field(default=None, description="None = the space's own")
     trials: int = Field(default=60, ge=1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Generic, NamedTuple
 
 from nas.cost_language import Count
-from nas.cost_vision import Layout
+from nas.cost_vision import FRAMES_PER_S, Layout
 from nas.workload import Workload
 
 
 class RequestTokens(NamedTuple, Generic[Count]):
     """Of each request of a batch."""
 
+    photos: Count  # images, or their frames, or windows of sound
     pictures: Count  # that each encoder sees
     grids: Count  # sets of tokens that pass through compression and projector
     visual: Count  # tokens that come out
@@ -21,17 +22,30 @@ class RequestTokens(NamedTuple, Generic[Count]):
 
 
 def request_tokens(
-    workload: Workload, seen: Layout[Count], tokens: Count, dropped: Count, crosses: Count
+    workload: Workload, window: Count, seen: Layout[Count], tokens: Count, dropped: Count, crosses: Count
 ) -> RequestTokens[Count]:
-    """`tokens` come of one grid, and fastv drops `dropped` of them; with `crosses` they take no place in the prompt."""
-    grids = workload.images * -(-workload.frames // seen.merged) * seen.grids
+    """`tokens` come of one grid, and fastv drops `dropped` of them; with `crosses` they take no place in the prompt.
+
+    `window`: frames of sound that the encoder hears at once, 0 where it sees pictures.
+    """
+    frames = _frames(workload, window)
+    grids = workload.images * -(-frames // seen.merged) * seen.grids
     visual = grids * tokens
     prompt = visual * (1 - crosses) + workload.prompt_tokens
     return RequestTokens(
-        pictures=workload.images * workload.frames * seen.pictures,
+        photos=workload.images * frames,
+        pictures=workload.images * frames * seen.pictures,
         grids=grids,
         visual=visual,
         dropped=grids * dropped,
         prompt=prompt,
         past=(workload.turns - 1) * (prompt + workload.new_tokens),
     )
+
+
+def _frames(workload: Workload, window: Count) -> Count:
+    """Pictures of one image of the workload; of a clip of sound its windows, the last of which ends in silence."""
+    hears = 1 * (window > 0)
+    windows = -(-max(1, FRAMES_PER_S * workload.seconds) // (window + 1 - hears))
+    frames: Count = hears * windows + (1 - hears) * workload.frames
+    return frames

@@ -10,6 +10,8 @@ from nas.records import DTYPE_BYTES
 from search_spaces import Candidate
 from search_spaces.catalogue import EncoderSpec, encoder
 
+FRAMES_PER_S = 100  # of a log-mel spectrogram, as Whisper takes it
+
 
 def views(candidate: Candidate) -> int:
     """Most pictures that the encoders see of one image: its tiles and a thumbnail, or the crops of every scale."""
@@ -48,6 +50,7 @@ class View(NamedTuple, Generic[Count]):
     tokens: Count
     width: Count
     activation_bytes: Count
+    window: Count  # frames of sound that it hears at once; 0 = it sees pictures
 
 
 def view(spec: EncoderSpec | None, resolution: int, depth: int = 0, merged: int = 1) -> View[int]:
@@ -55,14 +58,20 @@ def view(spec: EncoderSpec | None, resolution: int, depth: int = 0, merged: int 
     merge (`tome-blocks`).
     """
     if spec is None:
-        return View(0, 0, 0, 0, 0)
+        return View(0, 0, 0, 0, 0, 0)
     return View(
         params=encoder_params(spec, resolution, depth),
         flops=vision_flops(spec, resolution, depth, merged),
         tokens=spec.tokens(resolution),
         width=spec.width,
         activation_bytes=vision_activation_bytes(spec, resolution),
+        window=window(spec, resolution),
     )
+
+
+def window(spec: EncoderSpec, resolution: int) -> int:
+    """Frames of sound that an encoder hears at once; 0 where it sees pictures."""
+    return resolution if spec.mels else 0
 
 
 class Layout(NamedTuple, Generic[Count]):
@@ -93,12 +102,18 @@ def vision_flops(spec: EncoderSpec, resolution: int, depth: int = 0, merged: int
     pixels = resolution * resolution
     if spec.flops_per_pixel is not None:
         return round(spec.flops_per_image + (spec.flops_per_pixel + spec.flops_per_pixel_squared * pixels) * pixels)
-    patches = spec.tokens(resolution)
-    embedding = 2 * patches * 3 * spec.stride**2 * spec.width
+    patches, embedding = spec.block_tokens(resolution) - spec.prefix_tokens, _stem_flops(spec, resolution)
     if merged == 1:
         return embedding + spec.blocks(depth) * _block_flops(spec, patches, patches)
     lengths = merging_lengths(patches, spec.blocks(depth), merged)
     return embedding + sum(_block_flops(spec, before, after) for before, after in pairwise(lengths))
+
+
+def _stem_flops(spec: EncoderSpec, resolution: int) -> int:
+    """Of what makes tokens for the blocks: a matrix on patches, or two convolutions over three frames."""
+    if spec.mels:
+        return 2 * 3 * spec.width * (resolution * spec.mels + spec.block_tokens(resolution) * spec.width)
+    return 2 * spec.tokens(resolution) * 3 * spec.stride**2 * spec.width
 
 
 def _block_flops(spec: EncoderSpec, patches: int, left: int) -> int:
@@ -128,5 +143,4 @@ def vision_activation_bytes(spec: EncoderSpec, resolution: int) -> int:
     if spec.activation_bytes_per_pixel is not None:
         return round(spec.activation_bytes_per_pixel * resolution * resolution)
     assert spec.ffn is not None
-    tokens = spec.tokens(resolution) + spec.prefix_tokens
-    return tokens * (2 * spec.width + spec.ffn) * DTYPE_BYTES
+    return spec.block_tokens(resolution) * (2 * spec.width + spec.ffn) * DTYPE_BYTES

@@ -144,11 +144,15 @@ def _reload_difference(model: MultimodalLM, processor: Processor, folder: Path) 
 
 
 def probe_inputs(processor: Processor) -> tuple[Tensor, Tensor]:
-    """Ids (1, T) and pixels of one fixed image and question."""
+    """Ids (1, T) and pixels of one fixed image (or clip of sound) and question."""
     import numpy as np
     import torch
     from PIL import Image
 
+    if processor.mels:
+        from nas.model.sound import noise as clip
+
+        return torch.tensor([processor.prompt(PROBE_QUESTION)]), processor.pixels([clip(1.0)])
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     return torch.tensor([processor.prompt(PROBE_QUESTION)]), processor.pixels([Image.fromarray(noise)])
 

@@ -95,7 +95,7 @@ def describe(run: Run) -> dict[str, Any]:
         "study": run.study,
         "space": config.space,
         "devices": problem.devices,
-        "workload": config.workload,
+        "workload": config.workload or problem.workload.name,
         "request": problem.workload.model_dump(include={"images", "prompt_tokens", "new_tokens", "batch"}),
         "objectives": problem.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],

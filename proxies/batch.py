@@ -19,7 +19,7 @@ class ProbeBatch:
     `vision_features` are the encoder's tokens of `pixel_values`, made once where several proxies need them.
     """
 
-    pixel_values: Tensor  # (B, 3, R, R)
+    pixel_values: Tensor  # (B, 3, R, R), or spectrograms (B, mels, R)
     input_ids: Tensor  # (B, T)
     attention_mask: Tensor  # (B, T), 1 where a token is
     labels: Tensor  # (B, T), IGNORED where nothing is asked
@@ -76,12 +76,17 @@ class ProbeBatch:
 
 def random_batch(
     *, resolution: int, visual_tokens: int, image_token_id: int, vocab: int,
-    text_tokens: int = 8, size: int = 4, seed: int = 0, views: int = 1,
+    text_tokens: int = 8, size: int = 4, seed: int = 0, views: int = 1, mels: int = 0,
 ) -> ProbeBatch:  # fmt: skip
-    """Smooth random images, of `views` views each, and random text with the image first; its last half is labelled."""
+    """Smooth random images, of `views` views each, and random text with the image first; its last half is labelled.
+
+    With `mels`, spectrograms (B, mels, R) of sound in place of images.
+    """
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(size * views, 3, 8, 8, generator=generator)
-    pixels = torch.nn.functional.interpolate(coarse, size=(resolution, resolution), mode="bicubic")
+    pixels = torch.nn.functional.interpolate(coarse, size=(mels or resolution, resolution), mode="bicubic")
+    if mels:
+        pixels = pixels[:, 0]
     if views > 1:
         pixels = pixels.reshape(size, views, 3, resolution, resolution)
     text = torch.randint(0, vocab - 1, (size, text_tokens), generator=generator)

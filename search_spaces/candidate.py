@@ -27,7 +27,7 @@ class Candidate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     encoder: str
-    resolution: int = Field(gt=0, description="pixels of each side of the square input")
+    resolution: int = Field(gt=0, description="pixels of each side of the square input; frames of sound in a window")
     projector: str
     compression: str = Field(description="none, or how visual tokens are merged")
     compression_factor: int = Field(ge=1, description="visual tokens before / after compression")

@@ -32,10 +32,11 @@ Triple = Annotated[tuple[float, float, float], BeforeValidator(tuple)]
 
 
 class EncoderSpec(_Record):
-    """A vision encoder: images (B, 3, R, R) -> tokens (B, N, width) on a grid of side R / stride.
+    """An encoder of pictures: (B, 3, R, R) -> tokens (B, N, width) on a grid of side R / stride.
 
     `vit`: equal blocks of attention and feed-forward. `cnn`: all others; their FLOPs are a polynomial in the pixels,
-    of which the square is the attention of hybrids.
+    of which the square is the attention of hybrids. With `mels`, of sound (Whisper's form): R frames of a log-mel
+    spectrogram (B, mels, R) -> R / stride tokens in one row; two convolutions halve the frames in front of the blocks.
     """
 
     name: str
@@ -45,7 +46,8 @@ class EncoderSpec(_Record):
     transformers: dict[str, Any] = Field(default_factory=dict, description="or a transformers config, with model_type")
     feature_index: int | None = Field(default=None, description="cnn: which feature map is read, None = the final one")
     width: int = Field(gt=0, description="channels of a visual token")
-    stride: int = Field(gt=0, description="pixels of each side that one token covers")
+    stride: int = Field(gt=0, description="pixels of each side that one token covers, or frames")
+    mels: int = Field(default=0, ge=0, description="bands of the spectrogram of an encoder of sound; 0 = of pictures")
     params: int = Field(gt=0, description="parameters of what runs when tokens are read, without positions of patches")
     prefix_tokens: int = Field(default=0, description="vit: class and register tokens, dropped at the output")
     class_token: bool = Field(default=True, description="vit: the first prefix token is one that attends for the image")
@@ -62,8 +64,8 @@ class EncoderSpec(_Record):
     flops_per_pixel: float | None = Field(default=None, description="cnn: FLOPs per input pixel (2 x multiply-adds)")
     flops_per_pixel_squared: float = Field(default=0.0, description="cnn: FLOPs per squared pixels (attention)")
     activation_bytes_per_pixel: float | None = Field(default=None, description="cnn: peak activation bytes, fp32")
-    mean: Triple
-    std: Triple
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.5, 0.5, 0.5)
     weights: str | None = Field(default=None, description="key of nas.model.pretrained, or a folder; None = random")
     package: str | None = Field(default=None, description="pip package that carries the weights")
     hub: str | None = Field(default=None, description="repository of weights, asked only when asked for")
@@ -78,8 +80,14 @@ class EncoderSpec(_Record):
         return self
 
     def position_params(self, resolution: int) -> int:
-        """Parameters of the position embeddings of a ViT's patches at this resolution."""
-        return self.tokens(resolution) * self.width if self.family == "vit" and self.learned_positions else 0
+        """Parameters of the position embeddings of a ViT's patches, or of sound, at this resolution."""
+        if self.family != "vit" or not self.learned_positions:
+            return 0
+        return (self.block_tokens(resolution) - self.prefix_tokens) * self.width
+
+    def block_tokens(self, resolution: int) -> int:
+        """Tokens that pass through the blocks of a ViT: prefix ones too, and those of sound before any pooling."""
+        return resolution // 2 if self.mels else self.tokens(resolution) + self.prefix_tokens
 
     def blocks(self, depth: int = 0) -> int:
         """Blocks of a ViT that run; a depth of 0 means all."""
@@ -87,11 +95,17 @@ class EncoderSpec(_Record):
 
     def tokens(self, resolution: int, compression_factor: int = 1) -> int:
         """Visual tokens of one image, after compression by the factor."""
-        return int(self.grid_side(resolution) ** 2 // compression_factor)
+        rows, columns = self.grid(resolution)
+        return rows * columns // compression_factor
+
+    def grid(self, resolution: int) -> tuple[int, int]:
+        """Rows and columns of tokens at a resolution that the stride divides: a square, or one row of sound."""
+        side = resolution // self.stride
+        return (1, side) if self.mels else (side, side)
 
     def grid_side(self, resolution: int) -> int:
-        """Side of the square token grid at a resolution that the stride divides."""
-        return resolution // self.stride
+        """Side of the square token grid."""
+        return self.grid(resolution)[0]
 
 
 class LanguageModelSpec(_Record):

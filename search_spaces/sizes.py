@@ -25,6 +25,13 @@ def _second_stride(values: Values) -> int:
     return 1 if values["second_encoder"] == "none" else _encoder(values, "second_encoder").stride
 
 
+def _input(values: Values, axis: str) -> str:
+    """What an encoder takes: sound or pictures; none where there is no second one."""
+    if values[axis] == "none":
+        return "none"
+    return "sound" if _encoder(values, axis).mels else "pictures"
+
+
 def _block_side(values: Values) -> int:
     """Side of the square of tokens that become one; 0, which divides nothing, where the factor is not a square."""
     factor = int(values["compression_factor"])
@@ -62,6 +69,8 @@ def _heads_a_group(lm: LanguageModelSpec) -> int:
 # name -> the axes that decide it, and how
 DERIVED: dict[str, tuple[tuple[str, ...], Callable[[Values], Value]]] = {
     "encoder_family": (("encoder",), lambda values: _encoder(values).family),
+    "encoder_input": (("encoder",), lambda values: _input(values, "encoder")),
+    "second_input": (("second_encoder",), lambda values: _input(values, "second_encoder")),
     "encoder_stride": (("encoder",), lambda values: _encoder(values).stride),
     "encoder_deepest_cut": (("encoder",), lambda values: max((_encoder(values).layers or 0) - 1, 0)),
     "encoder_most_merging": (("encoder", "encoder_depth"), _most_merging),

@@ -39,6 +39,7 @@ class SearchSpace(BaseModel):
     rules: list[Rule] = Field(default_factory=list)
     baseline: dict[str, Value]
     constraints: list[str] = Field(default_factory=list)
+    workload: str = Field(default="vqa-short", description="what is asked, where a search does not say: name or file")
 
     @model_validator(mode="before")
     @classmethod

@@ -57,7 +57,7 @@ def test_a_connector_has_the_tokens_parameters_and_flops_that_are_counted(
     width, hidden, side, factor = sizes
     method = method_for(projector)
     with torch.device("meta"):
-        connector = nn.Sequential(*build_connector(projector, method, factor, width, hidden, side)).eval()
+        connector = nn.Sequential(*build_connector(projector, method, factor, width, hidden, (side, side))).eval()
         x = torch.empty(1, side * side, width)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         assert connector(x).shape == (1, side * side // factor, hidden)
@@ -74,7 +74,7 @@ def test_every_compression_hands_on_fewer_tokens_and_costs_what_is_counted(metho
     with torch.device("meta"):
         whole = VisionEncoder(spec, resolution, 1).eval()
         vision = VisionEncoder(spec, resolution, 1, method, factor).eval()
-        connector = nn.Sequential(*build_connector("linear", method, factor, spec.width, 8, 6)).eval()
+        connector = nn.Sequential(*build_connector("linear", method, factor, spec.width, 8, (6, 6))).eval()
         images = torch.zeros(1, 3, resolution, resolution)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as encoding:
@@ -220,7 +220,7 @@ def test_three_layers_are_a_two_layer_mlp_and_one_more() -> None:
 
 
 def test_deco_is_pooling_and_the_mlp() -> None:
-    projector, x = build_projector("deco", 4, 8, 9, 6), tokens(6, 4)
+    projector, x = build_projector("deco", 4, 8, 9, (6, 6)), tokens(6, 4)
     pooled = x.reshape(2, 2, 3, 2, 3, 4).mean((2, 4)).reshape(2, 4, 4)
     w1, b1, w2, b2 = projector.parameters()
     torch.testing.assert_close(projector(x), F.linear(F.gelu(F.linear(pooled, w1, b1)), w2, b2))
@@ -293,7 +293,7 @@ def test_d_abstractor_asks_from_pooled_features_at_the_centres_of_the_cells() ->
 
 def test_q_former_is_bert_with_cross_attention_in_every_second_layer() -> None:
     """The first layer, with cross-attention, and the second, without, written out."""
-    projector, x = QFormer(32, 64, 4, 4).eval(), tokens(4, 32)
+    projector, x = QFormer(32, 64, 4).eval(), tokens(4, 32)
     states: list[torch.Tensor] = []
     layers: Any = projector.former.encoder.layer
     for layer in layers[:3]:
@@ -319,7 +319,7 @@ def test_perceiver_is_transformers_flamingo_resampler() -> None:
     from transformers import IdeficsConfig
     from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
-    ours = Perceiver(128, 64, 4, 2).eval()
+    ours = Perceiver(128, 64, 8).eval()
     config = IdeficsConfig(vision_config={"embed_dim": 128}, perceiver_config={"qk_layer_norms_perceiver": False})
     theirs = IdeficsPerceiverResampler(config, embed_dim=128, depth=6, n_heads=2, head_dim=64, n_latents=8).eval()
     state = {"latents": ours.latents[0], "layer_norm.weight": ours.norm.weight, "layer_norm.bias": ours.norm.bias}

@@ -24,17 +24,19 @@ def test_an_encoder_is_as_described(spec: catalogue.EncoderSpec) -> None:
     resolution = 8 * spec.stride
     with torch.device("meta"):
         vision = VisionEncoder(spec, resolution).eval()
-        images = torch.zeros(1, 3, resolution, resolution)
+        images = torch.zeros(1, *((spec.mels,) if spec.mels else (3, resolution)), resolution)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         tokens = vision(images)
-    assert tokens.shape == (1, 64, spec.width)
+    assert tokens.shape == (1, 8 if spec.mels else 64, spec.width)
     assert sum(weight.numel() for weight in vision.parameters()) == encoder_params(spec, resolution)
     assert vision_flops(spec, resolution) == pytest.approx(counter.get_total_flops(), rel=1e-3)
     assert spec.family == ("vit" if spec.layers else "cnn")
     if spec.layers:
         block: Any = vision.blocks[0]
         assert {sum(weight.numel() for weight in each.parameters()) for each in vision.blocks} == {spec.block_params}
-        assert (len(vision.blocks), block.attn.num_heads) == (spec.layers, spec.heads)
+        attention = block.self_attn if spec.mels else block.attn
+        assert (len(vision.blocks), attention.num_heads) == (spec.layers, spec.heads)
+    if spec.layers and not spec.mels:
         assert vision.backbone.num_prefix_tokens == spec.prefix_tokens
         assert (getattr(vision.backbone, "cls_token", None) is not None) == (
             spec.prefix_tokens > 0 and spec.class_token

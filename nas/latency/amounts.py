@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.cost_request import request_tokens
-from nas.cost_vision import layout
+from nas.cost_vision import layout, window
 from nas.workload import Workload
 from search_spaces import Candidate
 from search_spaces.catalogue import encoder
@@ -15,7 +15,7 @@ from search_spaces.catalogue import encoder
 class Amounts:
     """What one request of a workload makes of a candidate, each of the `batch` requests alike."""
 
-    photos: int
+    photos: int  # images, or their frames, or windows of sound
     pictures: int  # that each encoder sees
     grids: int  # sets of tokens that pass through compression and projector
     visual: int  # tokens that come out
@@ -31,9 +31,9 @@ def amounts(candidate: Candidate, workload: Workload) -> Amounts:
     tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
     left = spec.tokens(candidate.resolution, candidate.compression_factor)
     dropped = tokens - left if candidate.compression == "fastv" else 0
-    found = request_tokens(workload, layout(candidate), tokens, dropped, int(candidate.crosses))
+    heard, crosses = window(spec, candidate.resolution), int(candidate.crosses)
+    found = request_tokens(workload, heard, layout(candidate), tokens, dropped, crosses)
     return Amounts(
-        photos=workload.images * workload.frames,
         context=found.past + found.prompt + max(1, workload.new_tokens // 2),
         **found._asdict(),
     )

@@ -22,6 +22,7 @@ from nas.latency.request import ROUNDS, EndToEnd
 from nas.latency.terms import check_runs
 from nas.model import build
 from nas.model.processor import tiled_pixels
+from nas.model.sound import log_mel, noise
 from nas.records import Latency, request_ms
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -81,13 +82,12 @@ class Request:
     """One candidate in a runtime, and the inputs of one request."""
 
     def __init__(self, candidate: Candidate, workload: Workload, stages: Stages) -> None:
-        spec, lm, found = encoder(candidate.encoder), language_model(candidate.lm), amounts(candidate, workload)
+        lm, found = language_model(candidate.lm), amounts(candidate, workload)
         places = found.prompt - workload.prompt_tokens
         self.stages, self.hidden = stages, lm.hidden
         self.batch, self.steps, self.past = workload.batch, workload.new_tokens - 1, found.past
         self.frames = workload.frames
-        self.photos = [photo()] * (found.photos * workload.batch)
-        self.sees = (candidate.resolution, list(spec.mean), list(spec.std), candidate.tiling, candidate.tiles)
+        self.prepare = _prepare(candidate, workload, found.photos)
         self.ids = torch.tensor([[lm.image_token_id] * places + [lm.vocab - 1] * workload.prompt_tokens] * self.batch)
 
     def run(self, clock: Clock) -> tuple[float, ...]:
@@ -99,7 +99,7 @@ class Request:
             marks.append(clock())
             return found
 
-        pixels: Tensor = mark(tiled_pixels(self.photos, *self.sees))
+        pixels: Tensor = mark(self.prepare())
         if self.frames > 1 and pixels.ndim == 4:  # a tile is a picture of its own, and its frames are not merged
             pixels = pixels.unflatten(0, (-1, self.frames))  # type: ignore[no-untyped-call]
         tokens = mark(self.stages.vision(pixels))
@@ -110,6 +110,16 @@ class Request:
         mark(newest)
         spans = [1e3 * (after - start) for start, after in pairwise(marks)]
         return (*spans[:4], spans[4] / max(1, self.steps))
+
+
+def _prepare(candidate: Candidate, workload: Workload, photos: int) -> Callable[[], Tensor]:
+    """What makes pixels of every photo, or spectrograms of every window of sound."""
+    spec, resolution = encoder(candidate.encoder), candidate.resolution
+    if spec.mels:
+        clips = [noise(workload.seconds)] * (workload.images * workload.batch)
+        return lambda: log_mel(clips, resolution, spec.mels)
+    pictures, mean, std = [photo()] * (photos * workload.batch), list(spec.mean), list(spec.std)
+    return lambda: tiled_pixels(pictures, resolution, mean, std, candidate.tiling, candidate.tiles)
 
 
 def _rounds(

@@ -108,6 +108,6 @@ def connector(block: BlockSpec) -> tuple[nn.Module, torch.Tensor]:
     width, frames = block.width or spec.width, int(dict(block.axes).get("temporal_factor", 1))
     parts = build_connector(
         block.projector, "none" if pruned else block.compression, block.compression_factor, width, hidden,
-        spec.grid_side(block.resolution),
+        spec.grid(block.resolution),
     )  # fmt: skip
     return Connector(parts, tokens, frames).eval(), torch.randn(block.batch, frames * tokens, width)

@@ -81,10 +81,10 @@ def seen_terms(candidate: Candidate, workload: Workload, found: Amounts) -> dict
 
 
 def preprocess_block(candidate: Candidate, batch: int) -> BlockSpec:
-    """Of `batch` photos, cut into tiles where the candidate has some."""
-    return BlockSpec(
-        "preprocess", batch, resolution=candidate.resolution, axes=changed_axes(candidate, "tiling", "tiles")
-    )
+    """Of `batch` photos, cut into tiles where the candidate has some; or the spectrograms of so many windows."""
+    mels = encoder(candidate.encoder).mels
+    axes = (("mels", mels),) if mels else changed_axes(candidate, "tiling", "tiles")
+    return BlockSpec("preprocess", batch, resolution=candidate.resolution, axes=axes)
 
 
 def vision_terms(candidate: Candidate, pictures: int) -> Terms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +22,7 @@ DECODER_KERNELS, VIT_KERNELS, CNN_KERNELS, SHELL_KERNELS, PREPROCESS_KERNELS = 2
 CROSS_KERNELS = 16  # of a gated layer
 MERGING_KERNELS = 30  # of ToMe in a ViT block
 PHOTO_BYTES = 640 * 480 * 3
+SPECTRUM = 201  # frequencies of one frame of sound (Whisper: windows of 400 samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ FEATURES = (
 def features(block: BlockSpec) -> list[float]:
     """What calibrated estimates are linear in; convolutions and preprocessing run at rates of their own."""
     if block.kind == "preprocess":
-        return [0, 0, 0, 0, 0, 0, block.batch, block.batch * block.resolution**2]
+        numbers = block.resolution * int(dict(block.axes).get("mels", block.resolution))
+        return [0, 0, 0, 0, 0, 0, block.batch, block.batch * numbers]
     work = block_work(block)
     if block.kind == "vision" and encoder(block.encoder).family == "cnn":
         return [work.kernels, 0, work.flops, work.weight_bytes, 0, work.activation_bytes, 0, 0]
@@ -69,6 +72,10 @@ def features(block: BlockSpec) -> list[float]:
 @lru_cache(maxsize=65536)
 def block_work(block: BlockSpec) -> Work:
     """Work of any block; designs of a space share most of theirs."""
+    if block.kind == "preprocess" and (mels := int(dict(block.axes).get("mels", 0))):
+        frames = block.batch * block.resolution
+        flops = frames * SPECTRUM * (5 * math.log2(2 * SPECTRUM) + 2 * mels)  # a Fourier transform, and a matrix
+        return Work(flops, 0, DTYPE_BYTES * frames * (8 * SPECTRUM + 8 * mels), PREPROCESS_KERNELS, 1)
     if block.kind == "preprocess":
         pixels = block.batch * block.resolution**2 * 3
         return Work(20 * pixels, 0, block.batch * PHOTO_BYTES + 20 * pixels, PREPROCESS_KERNELS, 1)

@@ -8,6 +8,8 @@ language model in `nas.model.fastv`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 
 from nas.model.grid import nearly_square, to_grid, to_tokens
 from nas.model.merging import TokenMerging
+from nas.model.sound import Stacking, TimePooling
 
 
 class NoCompression(nn.Module):
@@ -105,14 +108,22 @@ class FrameMerging(nn.Module):
         return torch.stack([group.mean(1) for group in groups], 1)
 
 
-METHODS: dict[str, type[nn.Module]] = {
+METHODS: dict[str, Callable[[int], nn.Module]] = {
     "avgpool": AveragePooling, "maxpool": MaxPooling, "adaptive": AdaptivePooling, "pixel-shuffle": PixelShuffle,
     "matryoshka": Matryoshka, "tome": TokenMerging,
 }  # fmt: skip
 
 
-def build_compressor(name: str, factor: int, width: int) -> tuple[nn.Module, int]:
+# Of sound, whose tokens are one row.
+ALONG_TIME: dict[str, Callable[[int], nn.Module]] = {
+    "avgpool": TimePooling, "maxpool": partial(TimePooling, largest=True), "pixel-shuffle": Stacking,
+    "tome": TokenMerging,
+}  # fmt: skip
+
+
+def build_compressor(name: str, factor: int, width: int, *, sound: bool = False) -> tuple[nn.Module, int]:
     """The compression module and the width of the tokens that leave it; what works elsewhere hands tokens on."""
-    if name not in METHODS:
+    methods = ALONG_TIME if sound else METHODS
+    if name not in methods:
         return NoCompression(), width
-    return METHODS[name](factor), width * (factor if name == "pixel-shuffle" else 1)
+    return methods[name](factor), width * (factor if name == "pixel-shuffle" else 1)

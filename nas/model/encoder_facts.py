@@ -65,10 +65,11 @@ def _of_transformers(name: str, rest: str) -> EncoderSpec:
         given = {"mean": pixels.get("image_mean"), "std": pixels.get("image_std")}
         given["weights"] = str(folder) if list(folder.glob("*.safetensors")) else None
         given["source"] = f"transformers config in {folder}"
-    config = config.get("vision_config") or config
+    config = config.get("vision_config") or config.get("audio_config") or config
     kept = {key: value for key, value in config.items() if key not in {"architectures", "transformers_version"}}
     half = [0.5] * 3
     given |= {"mean": given.get("mean") or half, "std": given.get("std") or half}
+    given |= {"mels": int(config.get("num_mel_bins", 0))}
     given["source"] += "; described on the meta device"
     return describe(name, {"transformers": kept}, **given)
 
@@ -76,7 +77,7 @@ def _of_transformers(name: str, rest: str) -> EncoderSpec:
 def describe(name: str, where: dict[str, Any], **given: Any) -> EncoderSpec:
     """The entry of an encoder that `where` builds: {"timm": ...} or {"transformers": config}, and `feature_index`.
 
-    Raises: SpaceError where its output is no square grid of tokens.
+    With `mels`, of sound. Raises: SpaceError where its output is no square grid, or row, of tokens.
     """
     draft = EncoderSpec.model_validate(
         {"name": name, "width": 1, "stride": 1, "params": 1, "family": "vit", **where, **given}
@@ -87,7 +88,8 @@ def describe(name: str, where: dict[str, Any], **given: Any) -> EncoderSpec:
             return _vit(attempt) if attempt.family == "vit" else _polynomial(attempt)
         except Exception as error:  # whatever a foreign network raises on an unusual size
             problems.append(f"{attempt.family}: {' '.join(str(error).split())[:150]}")
-    raise SpaceError(f"encoder {name!r} gives no square grid of tokens ({'; '.join(problems)}); choose another")
+    form = "row of tokens of equal blocks" if draft.mels else "square grid of tokens"
+    raise SpaceError(f"encoder {name!r} gives no {form} ({'; '.join(problems)}); choose another")
 
 
 def _attempts(draft: EncoderSpec) -> list[EncoderSpec]:
@@ -95,6 +97,8 @@ def _attempts(draft: EncoderSpec) -> list[EncoderSpec]:
     other = draft.model_copy(update={"family": "cnn"})
     if draft.feature_index is not None:
         return [other]
+    if draft.mels:
+        return [draft]
     return [draft, other, other.model_copy(update={"feature_index": -1})] if draft.timm else [draft, other]
 
 
@@ -102,7 +106,8 @@ def _run(spec: EncoderSpec, resolution: int) -> tuple[VisionEncoder, Tensor, int
     """(encoder, its raw output, FLOPs of one image) on the meta device."""
     with torch.device("meta"):
         encoder = VisionEncoder(spec, resolution).eval()
-        images = torch.zeros(1, 3, resolution, resolution)
+        shape = (spec.mels, resolution) if spec.mels else (3, resolution, resolution)
+        images = torch.zeros(1, *shape)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         features = encoder.features(images)
     return encoder, features, counter.get_total_flops()
@@ -113,10 +118,12 @@ def _vit(draft: EncoderSpec) -> EncoderSpec:
     encoder, features, _ = _run(draft, TRIAL)
     if features.ndim != 3:
         raise ValueError("its output is a map")
-    prefix = int(getattr(encoder.backbone, "num_prefix_tokens", features.shape[1] - math.isqrt(features.shape[1]) ** 2))
-    side, width = math.isqrt(features.shape[1] - prefix), int(features.shape[2])
-    if side**2 != features.shape[1] - prefix or TRIAL % side:
-        raise ValueError(f"{features.shape[1]} tokens are no square grid")
+    tokens, width = int(features.shape[1]), int(features.shape[2])
+    beside = 0 if draft.mels else tokens - math.isqrt(tokens) ** 2  # a row of sound has any length
+    prefix = int(getattr(encoder.backbone, "num_prefix_tokens", beside))
+    side = tokens if draft.mels else math.isqrt(tokens - prefix)
+    if (not draft.mels and side**2 != tokens - prefix) or TRIAL % side:
+        raise ValueError(f"{tokens} tokens are no square grid")
     stride = TRIAL // side
     blocks = list(encoder.blocks)
     sizes = {count(block) for block in blocks}
@@ -127,12 +134,13 @@ def _vit(draft: EncoderSpec) -> EncoderSpec:
     feed_forward = sum(module.weight.numel() for module in matrices) - 4 * width**2
     smaller, _, flops = _run(draft, 8 * stride)
     growth = count(encoder) - count(smaller)
-    learned = growth == (side**2 - 64) * width
-    spec = draft.model_copy(
+    grid = draft.model_copy(update={"width": width, "stride": stride, "prefix_tokens": prefix})
+    learned = growth == grid.position_params(TRIAL) - grid.position_params(8 * stride)
+    spec = grid.model_copy(
         update={
-            "width": width, "stride": stride, "prefix_tokens": prefix, "learned_positions": learned,
+            "learned_positions": learned,
             "class_token": prefix > 0 and getattr(encoder.backbone, "cls_token", 0) is not None,
-            "params": count(encoder) - (side**2 * width if learned else 0),
+            "params": count(encoder) - (grid.position_params(TRIAL) if learned else 0),
             "layers": len(blocks), "block_params": sizes.pop(), "heads": _heads(encoder, blocks[0]),
             "ffn": ffn, "gated": feed_forward == 3 * width * ffn, "plain_blocks": _is_plain(encoder.backbone),
         }

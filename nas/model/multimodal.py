@@ -100,7 +100,7 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         self.compressor, self.projector = build_connector(
             candidate.projector, candidate.compression, candidate.compression_factor,
             token_width(candidate, self.encoder_spec, second), hidden,
-            self.encoder_spec.grid_side(candidate.resolution),
+            self.encoder_spec.grid(candidate.resolution),
         )  # fmt: skip
         self.language_model = build_language_model(
             self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
@@ -168,7 +168,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def vision_tokens(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R), or V views (B, V, 3, R, R) -> (B, N, D), the encoder's tokens of all views."""
+        """pixel_values: (B, 3, R, R), or V views (B, V, 3, R, R) -> (B, N, D), the encoder's tokens of all views.
+
+        Of sound: spectrograms (B, mels, R), or V windows (B, V, mels, R).
+        """
         tokens: Tensor = self.vision(pixel_values)
         return tokens
 

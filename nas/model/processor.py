@@ -1,4 +1,4 @@
-"""Processor: images and questions into tensors, in the one form that training, measuring and asking share."""
+"""Processor: images (or sound) and questions into tensors, in the one form that training and asking share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from nas.cost_vision import placeholders
+from nas.errors import ConfigError
 from nas.model import pretrained
+from nas.model.sound import FRAME, cut_windows, log_mel, read_clip, sound_settings
 from nas.model.tiles import cut, tile_grid
 from search_spaces.candidate import Candidate
 from search_spaces.catalogue import EncoderSpec, encoder, language_model
@@ -28,9 +30,9 @@ class Processor:
 
     def __init__(
         self, resolution: int, mean: list[float], std: list[float], image_token_id: int, visual_tokens: int,
-        tokenizer: PreTrainedTokenizerBase, tiling: str = "none", tiles: int = 1,
+        tokenizer: PreTrainedTokenizerBase, tiling: str = "none", tiles: int = 1, mels: int = 0,
     ) -> None:  # fmt: skip
-        self.resolution, self.tiling, self.tiles = resolution, tiling, tiles
+        self.resolution, self.tiling, self.tiles, self.mels = resolution, tiling, tiles, mels
         self.mean, self.std = mean, std
         self.image_token_id, self.visual_tokens = image_token_id, visual_tokens
         self.tokenizer = tokenizer
@@ -46,18 +48,37 @@ class Processor:
         tokenizer = pretrained.tokenizer(language.tokenizer)
         return cls(
             candidate.resolution, list(spec.mean), list(spec.std), language.image_token_id, tokens, tokenizer,
-            candidate.tiling, candidate.tiles,
+            candidate.tiling, candidate.tiles, spec.mels,
         )  # fmt: skip
 
-    def pixels(self, images: list[Image], *, fit: bool = False) -> Tensor:
+    def read(self, path: Path) -> Any:
+        """What `pixels` takes, of a picture's file, or of a WAV file where this model hears. Raises: ConfigError."""
+        if self.mels:
+            return read_clip(path)
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as opened:
+                return opened.convert("RGB")
+        except (OSError, UnidentifiedImageError) as error:
+            raise ConfigError(f"cannot read an image from {path}: {error}; give a PNG or JPEG file") from error
+
+    def pixels(self, images: list[Any], *, fit: bool = False) -> Tensor:
         """PIL images of any size -> (B, 3, R, R), or (B, V, 3, R, R) where images are tiled; bicubic, normalised.
 
         Every image gets all tiles; with `fit` fewer where it is small, and where V differs they lie flat: (n, 3, R, R).
+        Of sound: clips (samples,) -> log-mel spectrograms (n, mels, R) of their windows, one after the other; without
+        `fit` of the first window of each.
         """
+        if self.mels:
+            size = self.resolution * FRAME
+            return log_mel(images if fit else [clip[:size] for clip in images], self.resolution, self.mels)
         return tiled_pixels(images, self.resolution, self.mean, self.std, self.tiling, self.tiles, fit=fit)
 
-    def fitted_tokens(self, image: Image) -> int:
-        """Visual tokens of one image where it gets only the tiles that it can fill."""
+    def fitted_tokens(self, image: Any) -> int:
+        """Visual tokens of one image where it gets only the tiles that it can fill; of all windows of a clip."""
+        if self.mels:
+            return self.visual_tokens * len(cut_windows(image, self.resolution))
         if self.tiling != "any-resolution":
             return self.visual_tokens
         rows, columns = tile_grid(image.size, self.tiling, self.tiles, self.resolution, fit=True)
@@ -99,13 +120,16 @@ class Processor:
         """Tokenizer files with chat template, and a preprocessor_config.json as transformers' image processors have."""
         self.tokenizer.chat_template = self.chat_template
         self.tokenizer.save_pretrained(folder)
-        settings: dict[str, Any] = {
+        settings = sound_settings(self.resolution, self.mels) if self.mels else self._picture_settings()
+        (folder / PREPROCESSOR_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+    def _picture_settings(self) -> dict[str, Any]:
+        return {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True, "size": {"height": self.resolution, "width": self.resolution}, "resample": 3,
             "do_rescale": True, "rescale_factor": 1 / 255,
             "do_normalize": True, "image_mean": self.mean, "image_std": self.std, "do_convert_rgb": True,
         }  # fmt: skip
-        (folder / PREPROCESSOR_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, candidate: Candidate, spec: EncoderSpec, image_token_id: int) -> Processor:
@@ -116,7 +140,7 @@ class Processor:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return cls(
             candidate.resolution, list(spec.mean), list(spec.std), image_token_id, tokens, tokenizer,
-            candidate.tiling, candidate.tiles,
+            candidate.tiling, candidate.tiles, spec.mels,
         )  # fmt: skip
 
 

@@ -116,39 +116,40 @@ class Ldp(nn.Module):
         return to_tokens(self.blocks(to_grid(self.mlp(tokens))))
 
 
-# name -> projector of (width D, hidden H, side of the grid, factor)
-PROJECTORS: dict[str, Callable[[int, int, int, int], nn.Module]] = {
-    "linear": lambda width, hidden, side, factor: nn.Linear(width, hidden),
-    "mlp": lambda width, hidden, side, factor: mlp(width, hidden),
-    "mlp-3": lambda width, hidden, side, factor: mlp(width, hidden, 3),
-    "mlp-wide": lambda width, hidden, side, factor: nn.Sequential(
+Grid = tuple[int, int]  # rows and columns of the tokens that arrive; one row of sound
+# name -> projector of (width D, hidden H, grid, factor)
+PROJECTORS: dict[str, Callable[[int, int, Grid, int], nn.Module]] = {
+    "linear": lambda width, hidden, grid, factor: nn.Linear(width, hidden),
+    "mlp": lambda width, hidden, grid, factor: mlp(width, hidden),
+    "mlp-3": lambda width, hidden, grid, factor: mlp(width, hidden, 3),
+    "mlp-wide": lambda width, hidden, grid, factor: nn.Sequential(
         nn.Linear(width, WIDENED * hidden), nn.GELU(), nn.Linear(WIDENED * hidden, hidden)
     ),
-    "pixel-shuffle": lambda width, hidden, side, factor: ShuffleProjector(width, hidden),
-    "ldp": lambda width, hidden, side, factor: Ldp(width, hidden, factor),
-    "ldp-v2": lambda width, hidden, side, factor: LdpV2(width, hidden, factor),
-    "deco": DeCo,
-    "c-abstractor": CAbstractor,
-    "d-abstractor": DAbstractor,
-    "q-former": QFormer,
-    "perceiver": Perceiver,
-    "token-packer": TokenPacker,
-    "cross-attention": lambda width, hidden, side, factor: CrossAttention(width, hidden),
+    "pixel-shuffle": lambda width, hidden, grid, factor: ShuffleProjector(width, hidden),
+    "ldp": lambda width, hidden, grid, factor: Ldp(width, hidden, factor),
+    "ldp-v2": lambda width, hidden, grid, factor: LdpV2(width, hidden, factor),
+    "deco": lambda width, hidden, grid, factor: DeCo(width, hidden, grid[0], factor),
+    "c-abstractor": lambda width, hidden, grid, factor: CAbstractor(width, hidden, grid[0], factor),
+    "d-abstractor": lambda width, hidden, grid, factor: DAbstractor(width, hidden, grid[0], factor),
+    "q-former": lambda width, hidden, grid, factor: QFormer(width, hidden, grid[0] * grid[1] // factor),
+    "perceiver": lambda width, hidden, grid, factor: Perceiver(width, hidden, grid[0] * grid[1] // factor),
+    "token-packer": lambda width, hidden, grid, factor: TokenPacker(width, hidden, grid[0], factor),
+    "cross-attention": lambda width, hidden, grid, factor: CrossAttention(width, hidden),
 }
 
 
-def build_projector(name: str, width: int, hidden: int, factor: int, side: int = 0) -> nn.Module:
-    """`width` is that of the tokens that arrive; those that make fewer tokens themselves need `side` and `factor`."""
-    return PROJECTORS[name](width, hidden, side, factor)
+def build_projector(name: str, width: int, hidden: int, factor: int, grid: Grid = (0, 0)) -> nn.Module:
+    """`width` is that of the tokens that arrive; those that make fewer tokens themselves need `grid` and `factor`."""
+    return PROJECTORS[name](width, hidden, grid, factor)
 
 
 def build_connector(
-    projector: str, compression: str, factor: int, width: int, hidden: int, side: int = 0
+    projector: str, compression: str, factor: int, width: int, hidden: int, grid: Grid = (0, 0)
 ) -> tuple[nn.Module, nn.Module]:
-    """(compressor, projector) between a square grid of tokens of `width` and a language model of `hidden`."""
+    """(compressor, projector) between a grid of tokens of `width` and a language model of `hidden`."""
     method = "none" if projector in SELF_POOLING else compression
-    compressor, arriving = build_compressor(method, factor, width)
-    return compressor, build_projector(projector, arriving, hidden, factor, side)
+    compressor, arriving = build_compressor(method, factor, width, sound=grid[0] == 1 < grid[1])
+    return compressor, build_projector(projector, arriving, hidden, factor, grid)
 
 
 class Connector(nn.Module):

@@ -21,7 +21,7 @@ class QFormer(nn.Module):
     language model where that is less; the number of queries follows from the factor (32 there).
     """
 
-    def __init__(self, width: int, hidden: int, side: int, factor: int) -> None:
+    def __init__(self, width: int, hidden: int, queries: int) -> None:
         super().__init__()
         from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
@@ -31,7 +31,7 @@ class QFormer(nn.Module):
             intermediate_size=4 * inner, encoder_hidden_size=width, cross_attention_frequency=2,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )  # fmt: skip
-        self.queries = nn.Parameter(torch.randn(1, side * side // factor, inner) * 0.02)
+        self.queries = nn.Parameter(torch.randn(1, queries, inner) * 0.02)
         self.former = Blip2QFormerModel(config)
         self.exit = nn.Linear(inner, hidden)
 
@@ -81,9 +81,9 @@ class Perceiver(nn.Module):
     factor (64 there). Differs: no embeddings of time, frames being merged before.
     """
 
-    def __init__(self, width: int, hidden: int, side: int, factor: int) -> None:
+    def __init__(self, width: int, hidden: int, latents: int) -> None:
         super().__init__()
-        self.latents = nn.Parameter(torch.randn(1, side * side // factor, width) * 0.02)
+        self.latents = nn.Parameter(torch.randn(1, latents, width) * 0.02)
         self.layers = nn.ModuleList(PerceiverLayer(width) for _ in range(PERCEIVER_LAYERS))
         self.norm, self.exit = nn.LayerNorm(width), nn.Linear(width, hidden)
 

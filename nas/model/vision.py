@@ -1,4 +1,4 @@
-"""Vision encoders: any backbone of timm or transformers behind one token interface, (B, 3, H, W) -> (B, N, D)."""
+"""Encoders: any backbone of timm or transformers behind one token interface, (B, 3, H, W) -> (B, N, D)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from nas.cost_connector import IN_ENCODER
 from nas.model.merging import MergingBlocks
 from nas.model.prune import PRUNERS, LastAttention, importance
+from nas.model.sound import sound_backbone
 from search_spaces.catalogue import EncoderSpec
 
 
 class VisionEncoder(nn.Module):
     """Tokens of an image on a `grid` of one token a stride, in raster order; prefix tokens are dropped.
+
+    One of sound takes a spectrogram (B, mels, R), and its grid is one row.
 
     Candidates see squares; (H, W) may differ here. A transformers ViT then keeps the position table of its config and
     interpolates it at every call.
@@ -38,7 +41,12 @@ class VisionEncoder(nn.Module):
         self.pruner = PRUNERS.get(compression)
         self.spec = spec
         self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
-        backbone = _timm_backbone(spec, self.size) if spec.timm else _transformers_backbone(spec, self.size, depth)
+        if spec.timm:
+            backbone = _timm_backbone(spec, self.size)
+        elif spec.mels:
+            backbone = sound_backbone(spec, self.size[1], depth)
+        else:
+            backbone = _transformers_backbone(spec, self.size, depth)
         if spec.timm and depth:
             backbone.blocks = backbone.blocks[:depth]
         if compression == "tome-blocks":
@@ -53,6 +61,8 @@ class VisionEncoder(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
+        if self.spec.mels:
+            return self.spec.grid(self.size[1])
         return self.size[0] // self.spec.stride, self.size[1] // self.spec.stride
 
     @property
@@ -63,8 +73,11 @@ class VisionEncoder(nn.Module):
         return longest_list(self.backbone)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values: (B, 3, R, R) or (B, V, 3, R, R) -> (B, V N, D); N / factor of each where tokens are pruned."""
-        if pixel_values.ndim == 5:  # several pictures: their tokens follow each other
+        """pixel_values: (B, 3, R, R) or (B, V, 3, R, R) -> (B, V N, D); N / factor of each where tokens are pruned.
+
+        Of sound: (B, mels, R) or (B, V, mels, R).
+        """
+        if pixel_values.ndim == (4 if self.spec.mels else 5):  # several pictures: their tokens follow each other
             tokens: Tensor = self(pixel_values.flatten(0, 1))
             return tokens.reshape(len(pixel_values), -1, tokens.shape[-1])
         if self.pruner is not None:
@@ -85,6 +98,8 @@ class VisionEncoder(nn.Module):
     def features(self, pixel_values: Tensor) -> Tensor:
         """(B, prefix + N, D), or (B, D, g, g)."""
         index = self.spec.feature_index
+        if self.spec.mels:
+            return self.backbone(pixel_values).last_hidden_state  # type: ignore[no-any-return]
         if self.spec.transformers:
             stretched = {} if self.size[0] == self.size[1] else _stretching(self.backbone)
             return self.backbone(pixel_values=pixel_values, **stretched).last_hidden_state  # type: ignore[no-any-return]

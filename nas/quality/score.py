@@ -30,7 +30,7 @@ _kept: dict[str, Any] = {}  # tokens (B, N, D) by encoder, resolution and images
 
 
 def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
-    """The batch that every proxy of this model sees: smooth random images with random text."""
+    """The batch that every proxy of this model sees: smooth random images (or spectrograms) with random text."""
     from nas.cost_vision import placeholders, views
     from proxies.batch import random_batch
 
@@ -43,6 +43,7 @@ def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
         vocab=model.language_spec.vocab,
         image_token_id=model.language_spec.image_token_id,
         seed=seed,
+        mels=model.encoder_spec.mels,
     )
 
 

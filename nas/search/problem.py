@@ -201,7 +201,7 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     names = sorted(map(str, devices.glob("*.yaml"))) if devices else config.devices
     profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
     check(config.runtime, config.dtype)
-    workload = nas.workload.load(config.workload)
+    workload = nas.workload.of_space(space, config.workload)
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
         if not is_measurable(profile):  # a device without its figures is refused at once

@@ -39,7 +39,6 @@ def _kept(
     name: str, processor: Processor, split: Split, compute: Callable[[Tensor], Tensor], progress: Progress
 ) -> Tensor:
     from filelock import FileLock
-    from PIL import Image
 
     images = hashlib.sha256("".join("/".join(path.parts[-3:]) for path in split.images).encode()).hexdigest()[:10]
     file = cache_folder("features") / f"{split.name}-{images}-{name}.npy"
@@ -47,7 +46,7 @@ def _kept(
         if not file.is_file():
             chunks = []
             for start in range(0, len(split.images), BATCH):
-                pictures: list[Image.Image] = [Image.open(path) for path in split.images[start : start + BATCH]]
+                pictures = [processor.read(path) for path in split.images[start : start + BATCH]]
                 with torch.inference_mode():
                     chunks.append(compute(processor.pixels(pictures)).half().numpy())
                 progress(min(start + BATCH, len(split.images)), len(split.images))

@@ -51,7 +51,7 @@ class Stages(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One image and what is asked and answered about it, in turn."""
+    """One image (or clip of sound) and what is asked and answered about it, in turn."""
 
     image: Path
     turns: tuple[tuple[str, str], ...]
@@ -80,9 +80,9 @@ def read_conversations(folder: Path) -> list[Conversation]:
 
 
 def _conversation(entry: dict[str, Any], folder: Path) -> Conversation:
-    image = folder / entry["image"]
+    image = folder / (entry["sound"] if "sound" in entry else entry["image"])
     if not image.is_file():
-        raise ValueError(f"no image {image}")
+        raise ValueError(f"no file {image}")
     said = entry["conversations"]
     if (
         len(said) < 2
@@ -90,7 +90,7 @@ def _conversation(entry: dict[str, Any], folder: Path) -> Conversation:
         or any(turn["from"] != ("human", "gpt")[place % 2] for place, turn in enumerate(said))
     ):
         raise ValueError(f"human and gpt must take turns in {entry.get('id', entry['image'])}")
-    texts = [turn["value"].replace("<image>", "").strip() for turn in said]
+    texts = [turn["value"].replace("<image>", "").replace("<sound>", "").strip() for turn in said]
     return Conversation(image, tuple(zip(texts[::2], texts[1::2], strict=True)))
 
 
@@ -172,14 +172,12 @@ def _batches(count: int, size: int, generator: random.Random) -> Iterator[list[i
 
 def _loss(model: MultimodalLM, processor: Processor, batch: Sequence[Conversation]) -> Tensor:
     """Mean cross-entropy of the answers' tokens; shorter conversations are padded at their end."""
-    from PIL import Image
-
     coded = [encode(processor, conversation) for conversation in batch]
     longest = max(len(ids) for ids, _ in coded)
     ids = torch.tensor([row + [processor.end_id] * (longest - len(row)) for row, _ in coded])
     labels = torch.tensor([row + [IGNORED] * (longest - len(row)) for _, row in coded])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row, _ in coded])
-    pictures: list[Image.Image] = [Image.open(conversation.image) for conversation in batch]
+    pictures = [processor.read(conversation.image) for conversation in batch]
     found = model(
         input_ids=ids, attention_mask=mask, labels=labels, pixel_values=processor.pixels(pictures), use_cache=False
     )
