@@ -94,7 +94,7 @@ def test_every_drawn_grid_is_tiled_by_whole_blocks() -> None:
         for candidate in space.candidates if space.enumerable else space.draw(100, random.Random(0)):
             spec = search_spaces.catalogue.encoder(candidate.encoder)
             assert candidate.resolution % spec.stride == 0
-            assert spec.grid_side(candidate.resolution) ** 2 % candidate.compression_factor == 0
+            assert spec.tokens(candidate.resolution) % candidate.compression_factor == 0
 
 
 def test_a_space_of_ones_own_needs_no_building_rules(tmp_path: Path) -> None:

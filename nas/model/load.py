@@ -91,7 +91,8 @@ def _encoder_within(source: str, model_type: str, hub: bool) -> dict[str, Tensor
     parts = [part for part in whole.modules() if isinstance(part, PreTrainedModel)]
     for part in parts:
         if part.config.model_type == model_type:
-            state: dict[str, Tensor] = part.state_dict()
+            own = part.get_encoder() if part.config.is_encoder_decoder else part  # Whisper's decoder is left behind
+            state: dict[str, Tensor] = own.state_dict()
             return state
     kinds = sorted({part.config.model_type for part in parts})
     raise ConfigError(f"encoder weights must be of a {model_type}, but {source} holds {', '.join(kinds)}")
