@@ -38,8 +38,7 @@ class Numbering:
             sorted({one for scope in scopes if scope[-1] >= index for one in scope if one < index})
             for index in range(len(axes))
         ]
-        self._ways: list[tuple[Table, Table]] = [(np.empty(0), np.empty(0))] * len(axes)
-        self._counts: dict[int, Table] = {}
+        self._upto: list[Table] = [np.empty(0)] * len(axes)
         after: Table = np.ones((), dtype=np.int64)
         after_scope: list[int] = []
         for index in reversed(range(len(axes))):
@@ -55,17 +54,11 @@ class Numbering:
                 if read[-1] == index:
                     kept &= _spread(_verdicts(rule, self.domains), read, scope)
             count: Any = np.int64 if remaining < 2**62 else object
-            ways = np.broadcast_to(_spread(after.astype(count, copy=False), after_scope, scope), shape)
-            self._ways[index] = kept, ways
-            after, after_scope = _total(kept, ways), self.live[index]
+            upto = np.cumsum(kept * _spread(after.astype(count, copy=False), after_scope, scope), axis=-1)
+            fits = upto.dtype != object or int(upto.max()) < 2**62
+            self._upto[index] = upto.astype(np.int64, copy=False) if fits else upto
+            after, after_scope = self._upto[index][..., -1], self.live[index]
         self.size = int(after)
-
-    def _upto(self, index: int) -> Table:
-        """Running count of ways over the values of an axis, by the places of the live axes before it; made once."""
-        if index not in self._counts:
-            kept, ways = self._ways[index]
-            self._counts[index] = _narrowed(np.cumsum(kept * ways, axis=-1))
-        return self._counts[index]
 
     def codes(self, numbers: Sequence[int]) -> Codes:
         """(numbers, axes): the place of each value on its axis."""
@@ -78,7 +71,7 @@ class Numbering:
 
     def allowed(self, chosen: Sequence[int]) -> list[int]:
         """Which values of the next axis can be completed, given the places of all axes before it."""
-        upto = self._upto(len(chosen))[tuple(chosen[one] for one in self.live[len(chosen)])]
+        upto = self._upto[len(chosen)][tuple(chosen[one] for one in self.live[len(chosen)])]
         return [code for code, ways in enumerate(np.diff(upto, prepend=0)) if ways]
 
     def ways_on(self, decided: Codes, stop: int, most: int) -> Codes:
@@ -87,7 +80,7 @@ class Numbering:
         Raises: SpaceError where there are more than `most`, before they are held.
         """
         for index in range(decided.shape[1], stop):
-            is_open = np.diff(self._upto(index), axis=-1, prepend=0) > 0
+            is_open = np.diff(self._upto[index], axis=-1, prepend=0) > 0
             of_rows = is_open[tuple(decided[:, one] for one in self.live[index])]
             row, code = np.nonzero(np.broadcast_to(of_rows.astype(bool), (len(decided), is_open.shape[-1])))
             if len(row) > most:
@@ -97,8 +90,7 @@ class Numbering:
 
     def _fill(self, found: Codes, rest: Table) -> None:
         """Each number's value of an axis is where the running count of ways passes what is left of the number."""
-        for index in range(len(self.domains)):
-            upto = self._upto(index)
+        for index, upto in enumerate(self._upto):
             count = upto.shape[-1]
             if count == 1:
                 continue
@@ -113,19 +105,6 @@ class Numbering:
                 code = np.where(passed, probe, code)
             rest = rest - np.where(code > 0, flat[start + np.maximum(code - 1, 0)], 0)
             found[:, index] = code
-
-
-def _total(kept: Table, ways: Table) -> Table:
-    """Ways over all values of the last axis; a slice at a time, which stays in the cache."""
-    if kept.ndim < 3:
-        return _narrowed(np.asarray((kept * ways).sum(axis=-1)))
-    return _narrowed(np.stack([(one * other).sum(axis=-1) for one, other in zip(kept, ways, strict=True)]))
-
-
-def _narrowed(counts: Table) -> Table:
-    """Exact integers of any size as 64 bits, where these hold them."""
-    fits = counts.dtype != object or int(counts.max()) < 2**62
-    return counts.astype(np.int64, copy=False) if fits else counts
 
 
 def _spread(table: Table, scope: Sequence[int], over: Sequence[int]) -> Table:
