@@ -87,8 +87,11 @@ def test_the_encoder_is_transformers_own_with_its_weights(tmp_path: Path) -> Non
     sizes = {
         name: value for name, value in catalogue.encoder("whisper-micro").transformers.items() if name != "model_type"
     }
-    whole = WhisperModel(WhisperConfig(**sizes, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=64, vocab_size=50, pad_token_id=0,
-                                       bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)).eval()  # fmt: skip
+    config = WhisperConfig(
+        **sizes, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=64, vocab_size=50, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    whole = WhisperModel(config).eval()
     whole.save_pretrained(tmp_path)
     sources = Sources(encoder=str(tmp_path))
     spectrogram = torch.randn(1, 80, 3000)
