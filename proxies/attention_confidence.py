@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.recording import record
+from proxies.one_pass import record
 from proxies.registry import ProxyError, proxy
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from proxies.batch import ProbeBatch
-from proxies.recording import streams
+from proxies.one_pass import streams
 from proxies.registry import proxy
 
 

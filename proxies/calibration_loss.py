@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.gradients import losses
+from proxies.gradients import mean_loss
 from proxies.registry import proxy
 
 
@@ -19,4 +19,4 @@ from proxies.registry import proxy
 )
 def calibration_loss(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Of pretrained weights with real text; on random text it measures nothing of use."""
-    return sum(float(loss) for loss in losses(model, batch, splits, "calibration-loss", graph=False))
+    return mean_loss(model, batch, splits, "calibration-loss")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from proxies.batch import ProbeBatch
+from proxies.one_pass import Pass, SampleStatistics, one_pass
 from proxies.registry import ProxyError
-from proxies.shared import once
+from proxies.shared import Reach
 
 
 def trainable(model: nn.Module, what: str) -> list[nn.Parameter]:
@@ -21,10 +20,8 @@ def trainable(model: nn.Module, what: str) -> list[nn.Parameter]:
     return weights
 
 
-def losses(model: nn.Module, batch: ProbeBatch, splits: int, what: str, *, graph: bool = True) -> Iterator[Tensor]:
+def losses(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> Iterator[Tensor]:
     """Shares of the mean loss of the batch's labels, one a part: their sum is that mean, however it is split.
-
-    `graph`: whether gradients will be asked for.
 
     Raises: ProxyError where the batch has no labels.
     """
@@ -32,63 +29,34 @@ def losses(model: nn.Module, batch: ProbeBatch, splits: int, what: str, *, graph
         raise ProxyError(f"{what} needs labels, but the batch has none")
     for part in batch.split(splits):
         if part.targets:
-            with torch.set_grad_enabled(graph):
-                loss: Tensor = model(**part.inputs(), labels=part.labels).loss
+            loss: Tensor = model(**part.inputs(), labels=part.labels).loss
             yield loss * (part.targets / batch.targets)
+
+
+def mean_loss(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> float:
+    """Raises: ProxyError where the batch has no labels."""
+    if not batch.targets:
+        raise ProxyError(f"{what} needs labels, but the batch has none")
+    return one_pass(model, batch, splits, Reach.LOSS).loss
 
 
 def loss_gradients(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> list[tuple[nn.Parameter, Tensor]]:
     """(weight, dL/dweight) of every trainable weight that the loss depends on; not to be written to."""
-    return once("loss_gradients", model, batch, splits, lambda: _loss_gradients(model, batch, splits, what))
+    return _backward(model, batch, splits, what, Reach.GRADIENTS).gradients
 
 
-def _loss_gradients(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> list[tuple[nn.Parameter, Tensor]]:
-    weights = trainable(model, what)
-    total: list[Tensor | None] = [None] * len(weights)
-    for loss in losses(model, batch, splits, what):
-        grads = torch.autograd.grad(loss, weights, allow_unused=True)
-        total = [_add(kept, grad) for kept, grad in zip(total, grads, strict=True)]
-    return [(weight, grad) for weight, grad in zip(weights, total, strict=True) if grad is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class SampleStatistics:
-    """Of one weight's gradients g_i over the samples i."""
-
-    mean: Tensor  # of |g_i|
-    variance: Tensor  # of |g_i|
-    signs: Tensor  # sum of sign(g_i)
+def saliency(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> float | None:
+    """Sum over linear and convolutional layers, channels and samples of (sum over positions of a dL/da)^2."""
+    return _backward(model, batch, splits, what, Reach.GRADIENTS).saliency
 
 
 def sample_statistics(model: nn.Module, batch: ProbeBatch, what: str) -> list[SampleStatistics]:
     """One of every trainable weight; L_i is the mean over that sample's labels, samples without labels are left out."""
-    return once("sample_statistics", model, batch, 1, lambda: _sample_statistics(model, batch, what))
+    return _backward(model, batch, 1, what, Reach.SAMPLES).samples
 
 
-def _sample_statistics(model: nn.Module, batch: ProbeBatch, what: str) -> list[SampleStatistics]:
-    weights = trainable(model, what)
-    # Welford's update (1962): the variance of many equal numbers must come out as zero.
-    means = [torch.zeros_like(weight) for weight in weights]
-    squares = [torch.zeros_like(weight) for weight in weights]
-    signs = [torch.zeros_like(weight) for weight in weights]
-    count = 0
-    for sample in batch.split(len(batch)):
-        for loss in losses(model, sample, 1, what) if sample.targets else ():
-            count += 1
-            grads = torch.autograd.grad(loss, weights, allow_unused=True)
-            for grad, mean, square, sign in zip(grads, means, squares, signs, strict=True):
-                size = torch.zeros_like(mean) if grad is None else grad.abs()
-                step = size - mean
-                mean.add_(step / count)
-                square.add_(step * (size - mean))
-                if grad is not None:
-                    sign.add_(grad.sign())
-    if not count:
+def _backward(model: nn.Module, batch: ProbeBatch, splits: int, what: str, reach: Reach) -> Pass:
+    trainable(model, what)
+    if not batch.targets:
         raise ProxyError(f"{what} needs labels, but the batch has none")
-    return [SampleStatistics(*one) for one in zip(means, (s / count for s in squares), signs, strict=True)]
-
-
-def _add(kept: Tensor | None, grad: Tensor | None) -> Tensor | None:
-    if kept is None or grad is None:
-        return grad if kept is None else kept
-    return kept.add_(grad)
+    return one_pass(model, batch, splits, reach)

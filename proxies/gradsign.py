@@ -15,7 +15,7 @@ from proxies.registry import proxy
     paper="Zhang & Jia, GradSign: Model Performance Inference with Theoretical Insights, ICLR 2022 (arXiv 2110.08616), "
     "algorithm 1",
     equation="sum over trainable weights of |sum over samples of sign(dL_i/dw)|",
-    needs=frozenset({"grad", "labels", "data"}),
+    needs=frozenset({"grad", "samples", "labels", "data"}),
 )
 def gradsign(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Grows with the number of weights; the paper compares networks of one size."""

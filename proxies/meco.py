@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.recording import streams
+from proxies.one_pass import streams
 from proxies.registry import proxy
 
 CHANNELS = 8

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.recording import activations
+from proxies.one_pass import activations
 from proxies.registry import ProxyError, proxy
 
 

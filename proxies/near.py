@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from proxies.batch import ProbeBatch
-from proxies.recording import activations, spaced_rows
+from proxies.one_pass import activations
+from proxies.recording import spaced_rows
 from proxies.registry import proxy
 from proxies.spectrum import spectral_rank
 

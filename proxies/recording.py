@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +13,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from proxies.anatomy import decoder_layers
-from proxies.batch import ProbeBatch
 from proxies.interception import ACTIVATIONS, Function
 from proxies.registry import ProxyError
-from proxies.shared import once
 
 MOST_ROWS = 256  # positions that enter a layer's spectrum, evenly spaced
 
@@ -33,45 +31,26 @@ class Recording:
     heights: list[Tensor] = field(default_factory=list)  # (B, heads): largest size in an attention's output
 
 
-def record(model: nn.Module, batch: ProbeBatch, splits: int) -> Recording:
-    """Everything at once, from the batch's images and text; the encoder counts only where it runs."""
-    return once("record", model, batch, splits, lambda: _record(model, batch, splits))
-
-
-def activations(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> Recording:
-    """The same, of a model that calls activations. Raises: ProxyError."""
-    found = record(model, batch, splits)
-    if not found.codes:
-        raise ProxyError(f"{what} needs activations, but the model called none")
-    return found
-
-
-def streams(model: nn.Module, batch: ProbeBatch, splits: int, what: str) -> list[Tensor]:
-    """(L + 1) hidden states (B, T, H). Raises: ProxyError where the model has no decoder layers."""
-    found = record(model, batch, splits).streams
-    if len(found) < 2:
-        raise ProxyError(f"{what} needs decoder layers, but the model ran none")
-    return found
-
-
 def spaced_rows(tokens: Tensor, most: int = MOST_ROWS) -> Tensor:
     """(B, T, C) -> at most `most` rows (n, C), evenly spaced, in double precision."""
     rows = tokens.flatten(0, 1)
     return rows[:: -(-len(rows) // most)].double()
 
 
-def _record(model: nn.Module, batch: ProbeBatch, splits: int) -> Recording:
-    parts = []
-    for part in batch.split(splits):
-        recording = Recording()
-        with torch.no_grad(), _layers_heard(model, recording), _Listener(recording):
-            model(**part.inputs(), logits_to_keep=1)
-        parts.append(recording)
+def joined(parts: Sequence[Recording]) -> Recording:
+    """Of the parts of a batch, in order."""
     whole = Recording()
     for name in Recording.__slots__:
         lists = [getattr(part, name) for part in parts]
         getattr(whole, name).extend(torch.cat(tensors) for tensors in zip(*lists, strict=True))
     return whole
+
+
+@contextmanager
+def heard(model: nn.Module, recording: Recording) -> Iterator[None]:
+    """What runs inside is recorded, without its graph; the encoder counts only where it runs."""
+    with _layers_heard(model, recording), _Listener(recording):
+        yield
 
 
 @contextmanager
@@ -84,13 +63,13 @@ def _layers_heard(model: nn.Module, recording: Recording) -> Iterator[None]:
 
     def before(_: nn.Module, args: Any, kwargs: Any) -> None:
         if not recording.streams:
-            recording.streams.append(_first(args) if args else kwargs["hidden_states"])
+            recording.streams.append((_first(args) if args else kwargs["hidden_states"]).detach())
 
     def after(_: nn.Module, __: Any, output: Any) -> None:
-        recording.streams.append(output if isinstance(output, Tensor) else output[0])
+        recording.streams.append((output if isinstance(output, Tensor) else output[0]).detach())
 
     def inside(_: nn.Module, args: Any) -> None:
-        recording.inner.append(_first(args))
+        recording.inner.append(_first(args).detach())
 
     for layer in layers:
         handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
@@ -122,10 +101,11 @@ class _Listener(TorchFunctionMode):
             self.recording.codes.append((args[0] > 0).flatten(1))
         output = func(*args, **kwargs)
         if func in ACTIVATIONS and output.ndim == 3:
-            self.recording.outputs.append(output)
+            self.recording.outputs.append(output.detach())
         if func is F.scaled_dot_product_attention:
-            self.recording.peaks.append(attention_probabilities(*args, **kwargs).amax(dim=(-2, -1)))
-            self.recording.heights.append(output.abs().amax(dim=(-2, -1)))
+            with torch.no_grad():
+                self.recording.peaks.append(attention_probabilities(*args, **kwargs).amax(dim=(-2, -1)))
+                self.recording.heights.append(output.abs().amax(dim=(-2, -1)))
         return output
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MACHINERY = frozenset(
     {
         *("registry", "batch", "isolation", "interception", "testing", "gradients", "spectrum"),
-        *("shared", "anatomy", "recording", "pairs", "probing"),
+        *("shared", "anatomy", "recording", "one_pass", "pairs", "probing"),
     }
 )
 
@@ -79,7 +79,7 @@ class Proxy:
     paper: str
     equation: str
     higher_is_better: bool
-    needs: frozenset[str]  # of: grad, labels, data, weights
+    needs: frozenset[str]  # of: grad, samples (the gradient of each), labels, data, weights
     families: str  # for which models the formula means something
     changes_weights: bool  # while it runs; isolation then keeps a copy
     compute: Score

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from proxies.batch import ProbeBatch
-from proxies.recording import spaced_rows, streams
+from proxies.one_pass import streams
+from proxies.recording import spaced_rows
 
 
 def smaller_gram(rows: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class ProxyContract:
         proxy = self.proxy()
         assert proxy.name == self.name
         assert proxy.paper and proxy.equation and proxy.families
-        assert proxy.needs <= {"grad", "labels", "data", "weights"}
+        assert proxy.needs <= {"grad", "samples", "labels", "data", "weights"}
 
     def test_same_value_whatever_was_drawn_before(self) -> None:
         first = self.proxy().score(self.model(), self.batch())

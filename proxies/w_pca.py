@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from proxies.batch import ProbeBatch
-from proxies.recording import record, spaced_rows
+from proxies.one_pass import record
+from proxies.recording import spaced_rows
 from proxies.registry import ProxyError, proxy
 from proxies.spectrum import principal_shares
 

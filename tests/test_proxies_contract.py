@@ -13,7 +13,7 @@ import proxies
 from proxies.batch import ProbeBatch
 from proxies.isolation import isolated
 from proxies.registry import MACHINERY, Proxy, ProxyError
-from proxies.shared import shared_passes
+from proxies.shared import Reach, shared_passes
 from proxies.testing import ProxyContract, TinyMultimodal, tiny_batch
 
 
@@ -107,7 +107,22 @@ def test_passes_are_run_once_for_all_that_need_them() -> None:
     with shared_passes():
         assert {name: proxies.get(name).score(model, batch) for name in alone} == alone
     assert len(calls) == 2  # one forward pass is recorded, one goes backward
+    calls.clear()
+    with shared_passes(Reach.GRADIENTS):
+        assert {name: proxies.get(name).score(model, batch) for name in alone} == pytest.approx(alone)
+    assert len(calls) == 1  # known beforehand, they are one
     handle.remove()
+
+
+def test_all_that_share_a_pass_say_the_same_as_alone_of_each_sample() -> None:
+    """Gradients of each sample asked for beside, the one pass runs sample by sample and serves every other."""
+    model, batch = TinyMultimodal(), tiny_batch()
+    sharing = [name for name in proxies.names() if proxies.get(name).needs >= {"labels", "data"}]
+    assert {"zico", "fisher", "snip", "calibration-loss"} <= set(sharing)
+    sharing += ["naswot", "near", "softmax-confidence", "meco"]
+    alone = {name: proxies.get(name).score(model, batch) for name in sharing}
+    with shared_passes(Reach.SAMPLES):
+        assert {name: proxies.get(name).score(model, batch) for name in sharing} == pytest.approx(alone, rel=1e-4)
 
 
 def test_shared_passes_forget_at_their_end() -> None:

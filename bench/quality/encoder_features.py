@@ -3,13 +3,14 @@
     python bench/quality/encoder_features.py EMOJIBASE_DATA_JSON [--resolution 112] [--encoder NAME]...
 
 1-NN: the share of emoji whose nearest other emoji (cosine of mean tokens) is of the same Unicode subgroup. Cell probe:
-ridge regression from the mean token of a quarter of the benchmark's training grids to which emoji stands there.
+ridge regression from the mean token of a cell of the benchmark's training grids to which emoji stands there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +75,15 @@ def nearest(features: np.ndarray, groups: list[int]) -> float:
 
 
 def cells(features: np.ndarray, grids: list) -> tuple[np.ndarray, np.ndarray]:
-    """(cells, D) mean token of each filled quarter, (cells,) number of its emoji."""
-    from nas.train.emoji_grids import NAMES
+    """(cells, D) mean token of each filled cell, (cells,) number of its emoji."""
+    from nas.train.emoji_pictures import NAMES, SIDE
 
-    half = features.shape[1] // 2
-    quarters = {(0, 0): np.s_[:half, :half], (0, 1): np.s_[:half, -half:], (1, 0): np.s_[-half:, :half],
-                (1, 1): np.s_[-half:, -half:]}  # fmt: skip
+    edges = np.linspace(0, features.shape[1], SIDE + 1)
+    spans = [slice(int(low), int(np.ceil(high))) for low, high in pairwise(edges)]
     rows, names = [], []
     for image, grid in zip(features, grids, strict=True):
-        for place, cell in grid.items():
-            rows.append(image[quarters[place]].mean(axis=(0, 1)))
+        for (row, column), cell in grid.items():
+            rows.append(image[spans[row], spans[column]].mean(axis=(0, 1)))
             names.append(NAMES.index(cell.name))
     return np.array(rows), np.array(names)
 
@@ -108,14 +108,14 @@ def main() -> None:
     from PIL import Image
 
     from nas.cache_folder import cache_folder
-    from nas.train.emoji_grids import VERSION, _draw, _grid
+    from nas.train.emoji_grids import VERSION, _drawn, _grid
 
     pictures, groups = emoji(given.emoji)
     generator = random.Random(5)
     grids = [_grid(generator) for _ in range(GRIDS)]
     folder = cache_folder(f"emoji-grids-{VERSION}") / "encoder-check"
     folder.mkdir(parents=True, exist_ok=True)
-    seen = [Image.open(file) for file in _draw(grids, folder, random.Random(6))]
+    seen = [Image.open(_drawn(grid, folder / f"{index}.png", "check")) for index, grid in enumerate(grids)]
     print(f"{len(pictures)} emoji, {len(set(groups))} subgroups; {GRIDS} grids; {given.resolution} px")
     for name in given.encoder or ["dinov2-vits14", "efficientnet-lite0", "efficientnet-lite1"]:
         for weights in ("pretrained", "random"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.records import ProxyScore
 from proxies import Proxy, get
-from proxies.shared import shared_passes
+from proxies.shared import Reach, reach_of, shared_passes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,8 @@ def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -
     counts in. Raises: ProxyError for an unknown name, before anything runs.
     """
     wanted = [get(name) for name in names]
-    with _frozen_encoder(model), shared_passes():
+    farthest = max((reach_of(proxy.needs) for proxy in wanted), default=Reach.ACTIVATIONS)
+    with _frozen_encoder(model), shared_passes(farthest):
         shared = _with_features(model.eval(), batch)
         return {proxy.name: _score_one(proxy, model, shared) for proxy in wanted}
 

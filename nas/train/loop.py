@@ -97,9 +97,9 @@ def answer_loss(
     """Mean cross-entropy of the answers' tokens; the vocabulary is computed at those positions only."""
     asked = [question for group in batch for question in group]
     answers = [processor.answer(question.answer) for question in asked]
-    texts = iter([question_ids(processor, q.text) + answer for q, answer in zip(asked, answers, strict=True)])
+    texts = iter([question_ids(processor, q.text) + answer[:-1] for q, answer in zip(asked, answers, strict=True)])
     packs = [Pack(group[0].image, [next(texts) for _ in group]) for group in batch]
     states = hidden_states(model, processor, packs, features)
-    before = [state[-len(answer) - 1 : -1] for state, answer in zip(states, answers, strict=True)]
+    before = [state[-len(answer) :] for state, answer in zip(states, answers, strict=True)]
     logits = model.vocabulary_logits(torch.cat(before).float())
     return torch.nn.functional.cross_entropy(logits, torch.tensor([token for answer in answers for token in answer]))
