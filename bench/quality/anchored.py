@@ -15,6 +15,7 @@ import json
 import math
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,33 +34,34 @@ from search_spaces import Candidate, load
 from search_spaces.catalogue import language_model
 
 REFERENCE = Path(__file__).parents[2] / "proxies" / "reference"
+SHIPPED = REFERENCE / "microvlm.jsonl"
 LEFT_OUT = "easy-yes-no"
 SATURATED, SHARE = 0.95, 0.10
 
 
-def blind_by_kind() -> dict[str, float]:
-    return json.loads((REFERENCE / "microvlm.about.json").read_text(encoding="utf-8"))["blind"]
+def blind_by_kind(file: Path = SHIPPED) -> dict[str, float]:
+    return json.loads(file.with_suffix(".about.json").read_text(encoding="utf-8"))["blind"]
 
 
-def rows(left_out: frozenset[str] = frozenset({LEFT_OUT})) -> list[dict]:
-    blind = blind_by_kind()
+def rows(left_out: frozenset[str] = frozenset({LEFT_OUT}), file: Path = SHIPPED) -> list[dict]:
+    blind = blind_by_kind(file)
     found = []
-    for line in (REFERENCE / "microvlm.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         over = [(row["accuracy"][kind] - low) / (1 - low) for kind, low in blind.items() if kind not in left_out]
         found.append({**row, "truth": sum(over) / len(over), "candidate": Candidate(**row["candidate"])})
     return found
 
 
-def saturated(table: list[dict]) -> frozenset[str]:
+def saturated(table: list[dict], kinds: Iterable[str]) -> frozenset[str]:
     """By the rows of main alone."""
-    columns = {kind: [row["accuracy"][kind] for row in table if row["set"] == "main"] for kind in blind_by_kind()}
+    columns = {kind: [row["accuracy"][kind] for row in table if row["set"] == "main"] for kind in kinds}
     return frozenset(kind for kind, values in columns.items() if np.mean(np.array(values) >= SATURATED) >= SHARE)
 
 
-def show_kinds(table: list[dict], full: frozenset[str]) -> None:
+def show_kinds(table: list[dict], full: frozenset[str], blind: dict[str, float]) -> None:
     print(f"{'kind':12} blind   worst  median    best  share of main at {SATURATED} or more")
-    for kind, low in blind_by_kind().items():
+    for kind, low in blind.items():
         values = np.array([row["accuracy"][kind] for row in table if row["set"] == "main"])
         word = "  saturated" if kind in full else "  left out: none beats the text" if kind == LEFT_OUT else ""
         print(f"{kind:12} {low:.3f}   {values.min():.3f}   {np.median(values):.3f}   {values.max():.3f}"
@@ -86,12 +88,14 @@ def main() -> None:
     arguments.add_argument("--admission", action="store_true", help="also with proxies to admit of; slow")
     arguments.add_argument("--draws", type=int, default=40)
     arguments.add_argument("--kinds", action="store_true", help="each kind of question; score without saturated ones")
+    arguments.add_argument("--table", type=Path, default=SHIPPED)
     given = arguments.parse_args()
-    table, space = rows(), load("microvlm").candidates
+    table, space = rows(file=given.table), load("microvlm").candidates
     if given.kinds:
-        full = saturated(table)
-        show_kinds(table, full)
-        table = rows(full | {LEFT_OUT})
+        blind = blind_by_kind(given.table)
+        full = saturated(table, blind)
+        show_kinds(table, full, blind)
+        table = rows(full | {LEFT_OUT}, given.table)
     request = workload.load("vqa-short")
     fit_on = [row for row in table if row["set"] == "main"]
     scored = [row for row in table if row["set"] == given.sets]

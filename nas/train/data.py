@@ -12,6 +12,7 @@ from pathlib import Path
 from nas.errors import MissingPackageError
 
 YES_NO = {"yes", "no"}
+CAPTION = "caption"  # a kind of training alone: the picture in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class VqaData:
 
     @cached_property
     def answers(self) -> list[str]:
-        """Every answer seen in training, sorted."""
-        return sorted({question.answer for question in self.train.questions})
+        """Every answer seen in training, sorted; captions are none."""
+        return sorted({question.answer for question in self.train.questions if question.kind != CAPTION})
 
     @cached_property
     def blind_by_kind(self) -> dict[str, float]:
@@ -75,6 +76,8 @@ class VqaData:
         """The most frequent training answer to each question text; to all of them under the empty text."""
         seen: dict[str, Counter[str]] = defaultdict(Counter)
         for question in self.train.questions:
+            if question.kind == CAPTION:
+                continue
             seen[question.text][question.answer] += 1
             seen[""][question.answer] += 1
         return {text: answers.most_common(1)[0][0] for text, answers in seen.items()}

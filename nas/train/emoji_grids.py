@@ -1,20 +1,21 @@
-"""Questions about grids of real emoji pictures: what stands where, which, how many, of what kind, on which colour.
+"""Questions about grids of real emoji with one picture of easy-vqa among them, and a caption of each to learn from.
 
-Of the nine cells of a grid six are filled: no emoji twice, of the four categories none, one, two and three. So every
-answer to "how many" is as frequent as any other; the others are drawn uniformly as well, and the text alone says
-nothing. No grid of the test split occurs in training.
+Of the four cells of a grid three hold emoji, none twice, on a ground of some colour, and one a picture of easy-vqa,
+small. Of the three categories a grid has none, one and two emoji, in any order, so that every answer to "how many" is as frequent as any other; everything else is drawn uniformly as well: the text alone says nothing. No grid
+and no shape of the test split occurs in training, which has a caption a grid: what stands where, read line by line.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas.cache_folder import cache_folder
-from nas.train.data import Question, Split, VqaData
+from nas.train import data
+from nas.train.data import CAPTION, Question, Split, VqaData
 from nas.train.emoji_pictures import (
     CATEGORY_OF,
     CELL,
@@ -23,49 +24,52 @@ from nas.train.emoji_pictures import (
     PLACES,
     Place,
     empty_canvas,
+    paste,
     paste_emoji,
     save,
 )
 
 VERSION = 2  # of the pictures: part of the folder's name
-COUNTS = (0, 1, 2, 3)  # emoji of each category in a grid, in any order
+COUNTS = (0, 1, 2)  # emoji of each category in a grid, in any order
 COLOURS = {"pink": (255, 170, 200), "green": (150, 220, 150), "blue": (140, 180, 250), "orange": (255, 190, 110)}
-ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
+ROWS, COLUMNS = ("top", "bottom"), ("left", "right")
 SIDES: dict[str, Place] = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
-KINDS = ("at", "category", "colour", "beside", "many", "there")
+KINDS = ("at", "category", "colour", "beside", "many", "there", "easy-colour", "easy-shape")
 ASKED = {"train": 2, "test": 4}  # questions of a kind about one grid
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One emoji on its background."""
+    """One emoji on its ground."""
 
     name: str
     colour: str
 
 
-Grid = dict[Place, Cell]  # a place that is missing is empty
+@dataclass(frozen=True)
+class Grid:
+    """Cells that are not named are empty."""
+
+    cells: dict[Place, Cell]
+    shape_at: Place
+    shape: str  # colour and shape, in words
+    picture: Path
+    asked: tuple[Question, ...]  # easy-vqa's open questions about it
 
 
-def load(train_images: int = 3000, test_images: int = 400, seed: int = 0) -> VqaData:
-    """Twelve questions a training image, twice as many a test image. Drawn once. Raises: MissingPackageError."""
-    generator = random.Random(seed)
-    seen: set[str] = set()
-    train = _split("train", train_images, generator, seen, seed)
-    return VqaData("emoji-grids", train, _split("test", test_images, generator, seen, seed))
+def load(train_images: int = 2400, test_images: int = 400, seed: int = 0) -> VqaData:
+    """About 15 questions a training image, 25 a test image. Drawn once. Raises: MissingPackageError."""
+    generator, shapes = random.Random(seed), data.load(10**6, 10**6)
+    splits = (("train", shapes.train, train_images), ("test", shapes.test, test_images))
+    return VqaData("emoji-grids", *[_split(name, own, count, generator, seed) for name, own, count in splits])
 
 
-def _split(name: str, count: int, generator: random.Random, seen: set[str], seed: int) -> Split:
-    grids: list[Grid] = []
-    while len(grids) < count:
-        grid = _grid(generator)
-        if (text := repr(sorted(grid.items()))) not in seen:
-            seen.add(text)
-            grids.append(grid)
+def _split(name: str, shapes: Split, count: int, generator: random.Random, seed: int) -> Split:
+    grids = [_grid(generator, *shape) for shape in generator.sample(_shapes(shapes), count)]
     questions = [
         Question(index, text, answer, kind)
         for index, grid in enumerate(grids)
-        for kind, text, answer in _questions(grid, ASKED[name], generator)
+        for kind, text, answer in (*_questions(grid, ASKED[name], generator), *_captions(grid, name))
     ]
     folder = cache_folder(f"emoji-grids-{VERSION}") / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,39 +77,64 @@ def _split(name: str, count: int, generator: random.Random, seen: set[str], seed
     return Split(name, files, tuple(questions))
 
 
-def _grid(generator: random.Random) -> Grid:
+def _shapes(split: Split) -> list[tuple[str, Path, tuple[Question, ...]]]:
+    """(words, picture, open questions) of those that are asked for both colour and shape."""
+    found: dict[int, list[Question]] = defaultdict(list)
+    for question in split.questions:
+        if question.is_open:
+            found[question.image].append(question)
+    shapes = []
+    for image, questions in found.items():
+        words = {question.kind: question.answer for question in questions}
+        if len(words) == 2:
+            shapes.append((f"{words['easy-colour']} {words['easy-shape']}", split.images[image], tuple(questions)))
+    return shapes
+
+
+def _grid(generator: random.Random, shape: str, picture: Path, asked: tuple[Question, ...]) -> Grid:
     counts = dict(zip(CODES, generator.sample(COUNTS, len(COUNTS)), strict=True))
     names = [name for category, count in counts.items() for name in generator.sample(sorted(CODES[category]), count)]
-    chosen = generator.sample(PLACES, len(names))
-    return {place: Cell(name, generator.choice(list(COLOURS))) for place, name in zip(chosen, names, strict=True)}
+    own, *others = generator.sample(PLACES, 1 + len(names))
+    cells = {place: Cell(name, generator.choice(list(COLOURS))) for place, name in zip(others, names, strict=True)}
+    return Grid(cells, own, shape, picture, asked)
 
 
 def _questions(grid: Grid, asked: int, generator: random.Random) -> Iterator[tuple[str, str, str]]:
     """(kind, text, answer): `asked` of each kind at most."""
-    for place in generator.sample(sorted(grid), asked):
-        yield "at", f"what at {_name(place)}?", grid[place].name
-    for place in generator.sample(sorted(grid), asked):
-        yield "category", f"category at {_name(place)}?", CATEGORY_OF[grid[place].name]
-    for place in generator.sample(sorted(grid), asked):
-        yield "colour", f"color behind {grid[place].name}?", grid[place].colour
-    pairs = list(_neighbours(grid))
+    cells = grid.cells
+    for place in generator.sample(sorted(cells), min(asked, len(cells))):
+        yield "at", f"what at {_name(place)}?", cells[place].name
+    for place in generator.sample(sorted(cells), min(asked, len(cells))):
+        yield "category", f"category at {_name(place)}?", CATEGORY_OF[cells[place].name]
+    for place in generator.sample(sorted(cells), min(asked, len(cells))):
+        yield "colour", f"color behind {cells[place].name}?", cells[place].colour
+    pairs = list(_neighbours(cells))
     for side, known, other in generator.sample(pairs, min(asked, len(pairs))):
         yield "beside", f"what {side} {known}?", other
-    counts = Counter(CATEGORY_OF[cell.name] for cell in grid.values())
-    for category in generator.sample(sorted(CODES), asked):
+    counts = Counter(CATEGORY_OF[cell.name] for cell in cells.values())
+    for category in generator.sample(sorted(CODES), min(asked, len(CODES))):
         yield "many", f"how many {category}?", str(counts[category])
-    present = {cell.name for cell in grid.values()}
+    present = {cell.name for cell in cells.values()}
     for name in generator.sample(sorted(present), asked // 2):
         yield "there", f"any {name}?", "yes"
     for name in generator.sample(sorted(set(NAMES) - present), asked // 2):
         yield "there", f"any {name}?", "no"
+    for question in grid.asked:
+        yield question.kind, question.text, question.answer
 
 
-def _neighbours(grid: Grid) -> Iterator[tuple[str, str, str]]:
+def _captions(grid: Grid, split: str) -> Iterator[tuple[str, str, str]]:
+    """Every cell in words. Of training alone: no other question is answered by so many tokens."""
+    if split == "train":
+        words = {place: f"{cell.colour} {cell.name}" for place, cell in grid.cells.items()} | {grid.shape_at: grid.shape}
+        yield CAPTION, "what in image?", " ".join(words[place] for place in sorted(words))
+
+
+def _neighbours(cells: dict[Place, Cell]) -> Iterator[tuple[str, str, str]]:
     """(side, emoji, what stands on that side of it)."""
-    for (row, column), cell in sorted(grid.items()):
+    for (row, column), cell in sorted(cells.items()):
         for side, (down, right) in SIDES.items():
-            if (other := grid.get((row + down, column + right))) is not None:
+            if (other := cells.get((row + down, column + right))) is not None:
                 yield side, cell.name, other.name
 
 
@@ -116,9 +145,13 @@ def _name(place: Place) -> str:
 def _drawn(grid: Grid, file: Path, seed: str) -> Path:
     """The grid as a PNG, its emoji turned, shifted and scaled, so that no two pictures are the same."""
     if not file.is_file():
+        from PIL import Image
+
         generator = random.Random(f"{seed} {file.stem}")
         canvas = empty_canvas()
-        for place, cell in sorted(grid.items()):
+        with Image.open(grid.picture) as picture:
+            paste(canvas, picture.convert("RGB"), grid.shape_at, generator)
+        for place, cell in sorted(grid.cells.items()):
             row, column = place
             canvas.paste(COLOURS[cell.colour], (column * CELL, row * CELL, (column + 1) * CELL, (row + 1) * CELL))
             paste_emoji(canvas, cell.name, place, generator)

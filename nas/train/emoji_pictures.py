@@ -18,14 +18,13 @@ from nas.errors import MissingPackageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDE, CELL = 3, 64  # cells of a side, pixels of a cell
-SMALLEST, LARGEST, TURN = 40, 56, 20  # pixels of an emoji; degrees either way
+SIDE, CELL = 2, 96  # cells of a side, pixels of a cell
+SMALLEST, LARGEST, TURN = 44, 68, 20  # pixels of an emoji; degrees either way
 GROUND = (225, 225, 225)
 CODES: dict[str, dict[str, str]] = {
-    "animal": {"fish": "1F41F", "elephant": "1F418", "turtle": "1F422", "penguin": "1F427"},
-    "food": {"banana": "1F34C", "grapes": "1F347", "watermelon": "1F349", "hamburger": "1F354"},
-    "vehicle": {"bicycle": "1F6B2", "rocket": "1F680", "tractor": "1F69C", "bus": "1F68C"},
-    "object": {"key": "1F511", "guitar": "1F3B8", "balloon": "1F388", "hammer": "1F528"},
+    "animal": {"fish": "1F41F", "elephant": "1F418", "turtle": "1F422", "penguin": "1F427", "dog": "1F415"},
+    "food": {"banana": "1F34C", "grapes": "1F347", "watermelon": "1F349", "hamburger": "1F354", "doughnut": "1F369"},
+    "vehicle": {"bicycle": "1F6B2", "rocket": "1F680", "tractor": "1F69C", "bus": "1F68C", "automobile": "1F697"},
 }
 CATEGORY_OF = {name: category for category, group in CODES.items() for name in group}
 NAMES = list(CATEGORY_OF)
@@ -41,19 +40,21 @@ def empty_canvas() -> Image:
 
 
 def paste_emoji(canvas: Image, name: str, place: Place, generator: random.Random) -> None:
-    """One emoji somewhere in its cell."""
+    """One emoji, turned, somewhere in its cell."""
     from PIL import Image as Pillow
 
-    size, angle = generator.randint(SMALLEST, LARGEST), generator.randint(-TURN, TURN)
-    picture = _pictures()[name].rotate(angle, Pillow.Resampling.BICUBIC)
-    picture = picture.resize((size, size), Pillow.Resampling.LANCZOS)
-    canvas.paste(picture, inside(place, size, generator), picture)
+    turned = _pictures()[name].rotate(generator.randint(-TURN, TURN), Pillow.Resampling.BICUBIC)
+    paste(canvas, turned, place, generator)
 
 
-def inside(place: Place, size: int, generator: random.Random) -> tuple[int, int]:
-    """(left, top) of a square of that size anywhere in its cell."""
-    row, column = place
-    return column * CELL + generator.randint(0, CELL - size), row * CELL + generator.randint(0, CELL - size)
+def paste(canvas: Image, picture: Image, place: Place, generator: random.Random) -> None:
+    """A square picture, smaller than a cell, somewhere in one."""
+    from PIL import Image as Pillow
+
+    size = generator.randint(SMALLEST, LARGEST)
+    left, top = (CELL * edge + generator.randint(0, CELL - size) for edge in reversed(place))
+    small = picture.resize((size, size), Pillow.Resampling.LANCZOS)
+    canvas.paste(small, (left, top), small if small.mode == "RGBA" else None)
 
 
 def save(canvas: Image, file: Path) -> None:

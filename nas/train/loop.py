@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
-from nas.train.data import Question
+from nas.train.data import CAPTION, Question
 from nas.train.nested import drawn_scale
 from nas.train.packing import Pack, hidden_states, question_ids
 from nas.train.recipe import Recipe
@@ -64,14 +64,17 @@ def rate_share(step: int, steps: int, warmup: float) -> float:
 
 
 class Sampler:
-    """Endless steps of `recipe.images` images with some of their questions, mostly open ones."""
+    """Endless steps of `recipe.images` images with their captions and some of their questions, mostly open ones."""
 
     def __init__(self, questions: Sequence[Question], recipe: Recipe) -> None:
         self.recipe = recipe
         self.generator = random.Random(recipe.seed)
-        self.by_image: dict[int, tuple[list[Question], list[Question]]] = defaultdict(lambda: ([], []))
+        self.by_image: dict[int, tuple[list[Question], list[Question], list[Question]]] = defaultdict(
+            lambda: ([], [], [])
+        )
         for question in questions:
-            self.by_image[question.image][0 if question.is_open else 1].append(question)
+            kind = 2 if question.kind == CAPTION else 0 if question.is_open else 1
+            self.by_image[question.image][kind].append(question)
         self.queue: list[int] = []
 
     def batch(self) -> list[list[Question]]:
@@ -85,10 +88,11 @@ class Sampler:
         return self.queue.pop()
 
     def _questions(self, image: int) -> list[Question]:
-        open_, closed = self.by_image[image]
+        open_, closed, captions = self.by_image[image]
         wanted = round(self.recipe.questions * self.recipe.open_share)
         chosen = self.generator.sample(open_, min(wanted, len(open_)))
-        return chosen + self.generator.sample(closed, min(self.recipe.questions - len(chosen), len(closed)))
+        chosen += self.generator.sample(closed, min(self.recipe.questions - len(chosen), len(closed)))
+        return captions + chosen
 
 
 def answer_loss(
