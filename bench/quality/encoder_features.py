@@ -82,7 +82,7 @@ def cells(features: np.ndarray, grids: list) -> tuple[np.ndarray, np.ndarray]:
     spans = [slice(int(low), int(np.ceil(high))) for low, high in pairwise(edges)]
     rows, names = [], []
     for image, grid in zip(features, grids, strict=True):
-        for (row, column), cell in grid.items():
+        for (row, column), cell in grid.cells.items():
             rows.append(image[spans[row], spans[column]].mean(axis=(0, 1)))
             names.append(NAMES.index(cell.name))
     return np.array(rows), np.array(names)
@@ -108,14 +108,16 @@ def main() -> None:
     from PIL import Image
 
     from nas.cache_folder import cache_folder
-    from nas.train.emoji_grids import VERSION, _drawn, _grid
+    from nas.train import data
+    from nas.train.emoji_grids import VERSION, _drawn, _grid, _shapes
 
     pictures, groups = emoji(given.emoji)
     generator = random.Random(5)
-    grids = [_grid(generator) for _ in range(GRIDS)]
+    shapes = _shapes(data.load(10**6, 10**6).train)
+    grids = [_grid(generator, *shape) for shape in generator.sample(shapes, GRIDS)]
     folder = cache_folder(f"emoji-grids-{VERSION}") / "encoder-check"
     folder.mkdir(parents=True, exist_ok=True)
-    seen = [Image.open(_drawn(grid, folder / f"{index}.png", "check")) for index, grid in enumerate(grids)]
+    seen = [Image.open(_drawn(grid, folder)) for grid in grids]
     print(f"{len(pictures)} emoji, {len(set(groups))} subgroups; {GRIDS} grids; {given.resolution} px")
     for name in given.encoder or ["dinov2-vits14", "efficientnet-lite0", "efficientnet-lite1"]:
         for weights in ("pretrained", "random"):

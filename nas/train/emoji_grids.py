@@ -1,12 +1,14 @@
-"""Questions about grids of real emoji with one picture of easy-vqa among them, and a caption of each to learn from.
+"""Questions about grids of real emoji with a picture of easy-vqa among them, and a caption of each to learn from.
 
 Of the four cells of a grid three hold emoji, none twice, on a ground of some colour, and one a picture of easy-vqa,
-small. Of the three categories a grid has none, one and two emoji, in any order, so that every answer to "how many" is as frequent as any other; everything else is drawn uniformly as well: the text alone says nothing. No grid
-and no shape of the test split occurs in training, which has a caption a grid: what stands where, read line by line.
+small. Of the three categories a grid has none, one and two emoji, in any order, so that every answer to "how many" is
+as frequent as any other; everything else is drawn uniformly as well: the text alone says nothing. No grid and no
+picture of the test split occurs in training, which has a caption a grid: what stands where, read line by line.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -61,20 +63,18 @@ def load(train_images: int = 2400, test_images: int = 400, seed: int = 0) -> Vqa
     """About 15 questions a training image, 25 a test image. Drawn once. Raises: MissingPackageError."""
     generator, shapes = random.Random(seed), data.load(10**6, 10**6)
     splits = (("train", shapes.train, train_images), ("test", shapes.test, test_images))
-    return VqaData("emoji-grids", *[_split(name, own, count, generator, seed) for name, own, count in splits])
+    return VqaData("emoji-grids", *[_split(name, own, count, generator) for name, own, count in splits])
 
 
-def _split(name: str, shapes: Split, count: int, generator: random.Random, seed: int) -> Split:
+def _split(name: str, shapes: Split, count: int, generator: random.Random) -> Split:
     grids = [_grid(generator, *shape) for shape in generator.sample(_shapes(shapes), count)]
     questions = [
         Question(index, text, answer, kind)
         for index, grid in enumerate(grids)
         for kind, text, answer in (*_questions(grid, ASKED[name], generator), *_captions(grid, name))
     ]
-    folder = cache_folder(f"emoji-grids-{VERSION}") / f"{name}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = tuple(_drawn(grid, folder / f"{index:05}.png", f"{name} {seed}") for index, grid in enumerate(grids))
-    return Split(name, files, tuple(questions))
+    folder = cache_folder(f"emoji-grids-{VERSION}")
+    return Split(name, tuple(_drawn(grid, folder) for grid in grids), tuple(questions))
 
 
 def _shapes(split: Split) -> list[tuple[str, Path, tuple[Question, ...]]]:
@@ -126,7 +126,9 @@ def _questions(grid: Grid, asked: int, generator: random.Random) -> Iterator[tup
 def _captions(grid: Grid, split: str) -> Iterator[tuple[str, str, str]]:
     """Every cell in words. Of training alone: no other question is answered by so many tokens."""
     if split == "train":
-        words = {place: f"{cell.colour} {cell.name}" for place, cell in grid.cells.items()} | {grid.shape_at: grid.shape}
+        words = {place: f"{cell.colour} {cell.name}" for place, cell in grid.cells.items()} | {
+            grid.shape_at: grid.shape
+        }
         yield CAPTION, "what in image?", " ".join(words[place] for place in sorted(words))
 
 
@@ -142,12 +144,14 @@ def _name(place: Place) -> str:
     return f"{ROWS[place[0]]} {COLUMNS[place[1]]}"
 
 
-def _drawn(grid: Grid, file: Path, seed: str) -> Path:
-    """The grid as a PNG, its emoji turned, shifted and scaled, so that no two pictures are the same."""
+def _drawn(grid: Grid, folder: Path) -> Path:
+    """The grid as a PNG named by what it shows; its emoji are turned, shifted and scaled."""
+    shown = repr((sorted(grid.cells.items()), grid.shape_at, grid.shape, grid.picture.parts[-3:]))
+    file = folder / f"{hashlib.sha256(shown.encode()).hexdigest()[:16]}.png"
     if not file.is_file():
         from PIL import Image
 
-        generator = random.Random(f"{seed} {file.stem}")
+        generator = random.Random(shown)
         canvas = empty_canvas()
         with Image.open(grid.picture) as picture:
             paste(canvas, picture.convert("RGB"), grid.shape_at, generator)

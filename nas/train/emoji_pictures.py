@@ -6,6 +6,7 @@ the groups of Unicode's emoji-test.txt.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from functools import cache
@@ -59,7 +60,7 @@ def paste(canvas: Image, picture: Image, place: Place, generator: random.Random)
 
 def save(canvas: Image, file: Path) -> None:
     """As PNG, whole or not at all."""
-    partial = file.with_suffix(".partial")
+    partial = file.with_suffix(f".{os.getpid()}.partial")
     canvas.save(partial, format="PNG")
     partial.replace(file)
 
