@@ -77,7 +77,8 @@ def search(
         "objectives": objective, "constraints": constraint,
         "trials": trials, "timeout_s": configs.duration(timeout), "workers": workers, "seed": seed, "sampler": sampler,
         "storage": storage, "cluster": cluster, "study": study, "out": folder, "anchors": anchors,
-        "finalists": finalists, "train_steps": train_steps,
+        "finalists": finalists, "rungs": rungs, "train_steps": train_steps, "start_from": start_from,
+        "candidates": candidate,
     }  # fmt: skip
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define

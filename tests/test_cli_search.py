@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import search_spaces
+
 SMALL = ["--space", "micro", "--finalists", "1", "--train-steps", "4", "--set", "train_images=40"]
 
 
@@ -180,6 +182,26 @@ def test_an_unknown_key_of_a_run_file_names_the_near_miss(tmp_path: Path) -> Non
     done = nas("search", str(file), cwd=tmp_path)
     assert done.returncode == 2
     assert "did you mean 'space'" in done.stderr
+
+
+def test_every_flag_of_a_search_reaches_its_settings(finished: Path, tmp_path: Path) -> None:
+    named = tmp_path / "named.yaml"
+    named.write_text(yaml.safe_dump(search_spaces.load("micro").baseline_candidate.to_dict()), encoding="utf-8")
+    flags = {
+        "device": "raspberry-pi-5-8gb", "runtime": "onnxruntime", "dtype": "int8", "workload": "video",
+        "objective": "ttft_ms", "constraint": "params <= 9", "trials": "7", "timeout": "8s", "workers": "2",
+        "seed": "3", "sampler": "tpe", "cluster": "127.0.0.1:1", "study": "other", "out": "elsewhere", "anchors": "6",
+        "finalists": "4", "rungs": "3", "train-steps": "5", "from": str(finished / "runs" / "first"),
+        "candidate": str(named),
+    }  # fmt: skip
+    given = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    done = nas("search", "--space", "micro", *given, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    settings = yaml.safe_load(done.stdout)
+    reached = {str(one) for value in settings.values() for one in (value if isinstance(value, list) else [value])}
+    assert settings["timeout_s"] == 8 and Path(settings["start_from"]).samefile(flags["from"])
+    assert set(flags.values()) - reached <= {"8s", flags["from"]}
+    assert settings["rungs"] == 3 and settings["candidates"] == [str(named)]
 
 
 def test_a_dry_run_prints_the_resolved_settings_and_makes_nothing(tmp_path: Path) -> None:
