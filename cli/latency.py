@@ -55,6 +55,7 @@ def latency(
         found = estimate(design, asked, profile, known_calibration(profile.id), Setting(runtime, dtype))
     else:
         from nas.latency import one
+        from nas.latency.energy import NOT_COUNTED
         from nas.latency.runners import runner_for
 
         runner_for(profile)  # a device that cannot be reached is refused before anything is loaded
@@ -64,6 +65,7 @@ def latency(
             seen = one.measured(design, asked, profile, runtime, dtype, sustained)
             found = seen.latency
             beside = {"sustained_ms": seen.sustained_ms, "canary_ms": seen.canary_ms, "rounds_ms": seen.totals_ms}
+            beside |= {"energy_j": seen.energy_j, "energy_note": NOT_COUNTED if seen.energy_j is None else None}
             if seen.memory is not None:
                 beside["memory"] = seen.memory.in_gib()
     if json_:
@@ -79,5 +81,7 @@ def latency(
         out().print(
             f"  sustained_ms    {beside['sustained_ms']:10.2f} measured, after {sustained:g} s", highlight=False
         )
+    if beside.get("energy_j") is not None:
+        out().print(f"  energy_j        {beside['energy_j']:10.2f} measured, whole processor", highlight=False)
     for name, value in beside.get("memory", {}).items():
         out().print(f"  {name:15} {value:10.3f} measured, resident", highlight=False)

@@ -83,12 +83,14 @@ def test_a_device_that_was_never_measured_is_not_known(store: Store) -> None:
         device.known(BLOCKS)
 
 
-def test_timings_beside_whole_requests_join_the_cache(store: Store) -> None:
+def test_timings_beside_whole_requests_join_the_cache_and_are_told_apart_from_it(store: Store) -> None:
     device = Device(here(**SSH), store, runner=Far())
     device.timings(BLOCKS)
-    device.requests({}, workload=None, blocks=BLOCKS)  # type: ignore[arg-type]
+    _, between = device.requests_and_blocks({}, None, BLOCKS)  # type: ignore[arg-type]
     kept: dict[str, BlockTiming] = store.block_timings(device.context)
     assert {len(each.samples_ms) for each in kept.values()} == {4}  # two passes of two samples
+    assert {len(each.samples_ms) for each in device.known(BLOCKS, between).values()} == {2}
+    assert {len(each.samples_ms) for each in device.known(BLOCKS).values()} == {4}
 
 
 @pytest.mark.parametrize(("tolerance", "times"), [(None, 1), (3.0, 1), (0.5, 2)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nas.latency.share_fit import Observation, fit, kind_widths, left_out, widths
+from nas.latency.share_fit import Observation, fit, left_out, widths
 from nas.latency.shares import (
     NORMAL_80,
     Datasheet,
@@ -87,7 +87,8 @@ def test_the_share_and_both_spreads_are_found_again(fitted: Fitted) -> None:
 def test_eighty_percent_intervals_hold_about_eighty_percent_of_new_devices(
     fitted: Fitted,
 ) -> None:
-    checked = replace(fitted.shares, widths=widths(fitted.rows, fitted.error, fitted.expected))
+    width, kind_widths = widths(fitted.rows, fitted.error, fitted.expected)
+    checked = replace(fitted.shares, width=width, kind_widths=kind_widths)
     inside = [
         found.low_ms <= row.ms <= found.high_ms
         for row in made_up(1, 200)
@@ -100,7 +101,7 @@ def test_a_class_that_errs_more_is_wider_and_the_more_so_the_more_devices_it_has
     def found(devices: int) -> dict[Kind, float]:
         rows = made_up(0, devices)
         error = np.array([2.0 if row.sheet.kind == "cpu" else 1.0 for row in rows])
-        return kind_widths(rows, error, np.ones(len(rows)))
+        return widths(rows, error, np.ones(len(rows)))[1]
 
     few, many = found(4), found(40)
     assert few["gpu"] <= 1 <= few["cpu"]

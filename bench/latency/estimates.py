@@ -18,7 +18,7 @@ import numpy as np
 from published import Row, measured_here, rows
 from scipy.stats import spearmanr
 
-from nas.latency.share_fit import Observation, fit, kind_widths, left_out, widths
+from nas.latency.share_fit import Observation, fit, left_out, widths
 from nas.latency.shares import NORMAL_80, SHARES_FILE, shipped
 
 
@@ -32,12 +32,11 @@ def leave_devices_out(known: list[Row]) -> tuple[np.ndarray, np.ndarray, str]:
     for device in set(names):
         others = np.array([name != device for name in names])
         rest = [row for row, keep in zip(seen, others, strict=True) if keep], error[others], expected[others]
-        width, of_kind = widths(*rest), kind_widths(*rest)
+        width, of_kind = widths(*rest)
         for index in np.flatnonzero(~others):
-            own = width[seen[index].work.phase] * of_kind.get(seen[index].sheet.kind, 1.0)
-            half[index] = NORMAL_80 * own * expected[index]
-    model = replace(shares, widths=widths(seen, error, expected), kind_widths=kind_widths(seen, error, expected))
-    return error, half, model.to_json()
+            half[index] = NORMAL_80 * width * of_kind.get(seen[index].sheet.kind, 1.0) * expected[index]
+    width, of_kind = widths(seen, error, expected)
+    return error, half, replace(shares, width=width, kind_widths=of_kind).to_json()
 
 
 def with_shipped(known: list[Row]) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ from nas.workload import Workload
 from search_spaces import Candidate
 
 METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
+CACHED = ", cached"  # behind a metric: composed of the samples of all sessions, not only of those between the requests
 MEMORY = "memory_gib"  # in closed form against the resident peak
 
 
@@ -84,17 +85,22 @@ def check_composition(
 ) -> CompositionCheck:
     """Measures `count` candidates end to end and compares; measured times are brought to the blocks' canary.
 
-    Their blocks are timed once more between the rounds: two times of the same machine minutes apart differ by more than
-    composition errs.
+    Composition is judged by blocks that are timed once more between the rounds: two times of the same machine minutes
+    apart differ by more than it errs. What a search will read, the samples of all sessions, is compared beside
+    (`cached`).
     """
     chosen = spread(candidates, workload, timings, count)
     asked = {block.key: block for one in chosen for block in needed(one, workload, device.runtime)}
     again = [block for key, block in asked.items() if timings[key].modelled is None]
-    measured = device.requests({candidate.key: candidate for candidate in chosen}, workload, blocks=again)
-    timings = device.known([BlockSpec(**timing.block) for timing in timings.values()])
-    rows = [_row(candidate, workload, timings, measured[candidate.key]) for candidate in chosen]
+    measured, between = device.requests_and_blocks({one.key: one for one in chosen}, workload, again)
+    every = [BlockSpec(**timing.block) for timing in timings.values()]
+    paired, cached = device.known(every, between), device.known(every)
+    rows = [_row(candidate, workload, paired, cached, measured[candidate.key]) for candidate in chosen]
     errors = {
-        metric: _error([row["composed"][metric] for row in rows], [row["measured"][metric] for row in rows])
+        metric if source == "composed" else f"{metric}{CACHED}": _error(
+            [row[source][metric] for row in rows], [row["measured"][metric] for row in rows]
+        )
+        for source in ("composed", "cached")
         for metric in METRICS
     }
     if all(row["memory"] is not None for row in rows):
@@ -110,9 +116,10 @@ def _error(predicted: Sequence[float], measured: Sequence[float]) -> Composition
     return CompositionError(float(np.abs(error).mean()), float(np.abs(error).max()), float(error.mean()), rank)
 
 
-def _row(candidate: Candidate, workload: Workload, timings: Timings, found: EndToEnd) -> dict[str, Any]:
-    quiet = timings.canary_ms / found.canary_ms
-    composed, latency = compose(candidate, workload, timings, timings.context.runtime), found.latency
+def _row(candidate: Candidate, workload: Workload, paired: Timings, cached: Timings, found: EndToEnd) -> dict[str, Any]:
+    quiet, latency = paired.canary_ms / found.canary_ms, found.latency
+    runtime = paired.context.runtime
+    composed = compose(candidate, workload, paired, runtime)
     scaled = replace(
         latency, **{name: quiet * getattr(latency, name) for name in
                     ("preprocess_ms", "vision_ms", "projector_ms", "prefill_ms", "tpot_ms", "low_ms", "high_ms")},
@@ -122,6 +129,7 @@ def _row(candidate: Candidate, workload: Workload, timings: Timings, found: EndT
         "key": candidate.key,
         "scale": quiet,
         "composed": composed.to_dict(),
+        "cached": compose(candidate, workload, cached, runtime).to_dict(),
         "measured": scaled.to_dict(),
         "inside_interval": composed.low_ms <= scaled.latency_ms <= composed.high_ms,
         "memory": None

@@ -129,13 +129,13 @@ class Device:
             ensure_blocks(blocks, self.store, self.context, self._measure, self.canary_ms, progress, tolerance)
         )
 
-    def known(self, blocks: Sequence[BlockSpec]) -> Timings:
+    def known(self, blocks: Sequence[BlockSpec], fresh: Mapping[str, BlockTiming] | None = None) -> Timings:
         """What the cache holds of the blocks, without asking the device: of the version that it was last seen with.
 
-        Raises: NotMeasuredError where nothing was ever measured there.
+        `fresh` timings count instead of those in the cache. Raises: NotMeasuredError where nothing was ever measured.
         """
         context = self._last_context()
-        stored = self.store.block_timings(context)
+        stored = self.store.block_timings(context) | dict(fresh or {})
         found = quiet({block.key: stored[block.key] for block in blocks if block.key in stored})
         fitted = connectors.complete([block for block in blocks if block.kind == "projector"], found)
         return Timings(context, found | fitted)
@@ -150,30 +150,36 @@ class Device:
         return replace(wanted, version=version)
 
     def requests(
-        self,
-        candidates: Mapping[str, Candidate],
-        workload: Workload,
-        rounds: int | None = None,
-        sustained_s: float = 0,
-        blocks: Sequence[BlockSpec] = (),
+        self, candidates: Mapping[str, Candidate], workload: Workload, rounds: int | None = None, sustained_s: float = 0
     ) -> dict[str, EndToEnd]:
-        """Every candidate end to end, in paired rounds on the device.
+        """Every candidate end to end, in paired rounds on the device."""
+        asked = {"candidates": candidates, "workload": workload, "rounds": rounds, "sustained_s": sustained_s}
+        return self._answered(asked)[0]
 
-        `blocks` are timed once more between the rounds; the cache then holds these samples beside the former ones.
+    def requests_and_blocks(
+        self, candidates: Mapping[str, Candidate], workload: Workload, blocks: Sequence[BlockSpec]
+    ) -> tuple[dict[str, EndToEnd], dict[str, BlockTiming]]:
+        """Candidates end to end, and timings of `blocks` that were taken between their rounds.
+
+        The cache then holds these samples beside the former ones.
         """
-        before, during = self.store.block_timings(self.context) if blocks else {}, dict[str, BlockTiming]()
-        found: dict[str, EndToEnd] = {}
-        for message in self._answers(
-            blocks=tuple(blocks), candidates=candidates, workload=workload, rounds=rounds, sustained_s=sustained_s
-        ):
+        before = self.store.block_timings(self.context)
+        found, between = self._answered(
+            {"candidates": candidates, "workload": workload, "blocks": tuple(blocks)}
+        )
+        self.store.add_block_timings(
+            self.context, {key: before[key].merged(new) if key in before else new for key, new in between.items()}
+        )
+        return found, between
+
+    def _answered(self, asked: dict[str, Any]) -> tuple[dict[str, EndToEnd], dict[str, BlockTiming]]:
+        found, between = dict[str, EndToEnd](), dict[str, BlockTiming]()
+        for message in self._answers(**asked):
             if message["kind"] == "requests":
                 found |= {key: end_to_end(fields) for key, fields in message["results"].items()}
             if message["kind"] == "timings":
-                during |= _timings(message)
-        self.store.add_block_timings(
-            self.context, {key: before[key].merged(new) if key in before else new for key, new in during.items()}
-        )
-        return found
+                between |= _timings(message)
+        return found, between
 
     def speeds(self) -> Calibration:
         """What the device does of plain products and copying, measured now."""

@@ -15,6 +15,7 @@ from hardware_profiles.profile import LowEnd, Protocol
 from nas.latency.amounts import amounts
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
+from nas.latency.energy import EnergyMeter
 from nas.latency.jobs import nothing, photo
 from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
 from nas.latency.memory import PeakMemory, measure_memory
@@ -70,10 +71,18 @@ def measure_requests(
             )
         turns = rounds or protocol.rounds or ROUNDS
         between = (lambda: passes.measure(blocks, keep)) if blocks else nothing
-        samples = _rounds(requests, turns, canary, random.Random(seed), between)
+        meter = EnergyMeter()
+        samples = _rounds(requests, turns, canary, random.Random(seed), between, meter)
         sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
     return {
-        key: _summary(values, workload, protocol.estimator, canary.fastest_ms, memory[key], sustained[key])
+        key: EndToEnd(
+            _summary(values, workload, protocol.estimator),
+            tuple(_totals(values, workload)),
+            canary.fastest_ms,
+            memory[key],
+            sustained[key],
+            meter.mean_j(key),
+        )
         for key, values in samples.items()
     }
 
@@ -128,6 +137,7 @@ def _rounds(
     canary: Canary,
     generator: random.Random,
     between: Callable[[], object],
+    meter: EnergyMeter,
 ) -> dict[str, list[tuple[float, ...]]]:
     """Parts of every round; `between` is called PASSES times, spread over the rounds."""
     samples: dict[str, list[tuple[float, ...]]] = {key: [] for key in requests}
@@ -137,9 +147,11 @@ def _rounds(
         generator.shuffle(order)
         for key in order:
             canary.ask()
-            parts = requests[key].run(canary.clock)
-            if turn:  # the first round is the warm-up
-                samples[key].append(parts)
+            if not turn:  # the first round is the warm-up
+                requests[key].run(canary.clock)
+                continue
+            with meter.around(key):
+                samples[key].append(requests[key].run(canary.clock))
         if turn in breaks:
             between()
     return samples
@@ -157,21 +169,17 @@ def _sustained(request: Request, seconds: float, clock: Clock) -> float | None:
     return late[len(late) // 2]
 
 
-def _summary(
-    values: list[tuple[float, ...]],
-    workload: Workload,
-    estimator: LowEnd,
-    canary: float,
-    memory: PeakMemory | None,
-    sustained: float | None,
-) -> EndToEnd:
+def _summary(values: list[tuple[float, ...]], workload: Workload, estimator: LowEnd) -> Latency:
     columns = zip(*values, strict=True)
     best = {name: undisturbed(column, estimator) for name, column in zip(PARTS, columns, strict=True)}
-    steps = workload.new_tokens - 1
-    totals = sorted(sum(parts[:4]) + steps * parts[4] for parts in values)
+    totals = _totals(values, workload)
     low = request_ms(best, workload.new_tokens)
     high = max(low, totals[int(0.9 * (len(totals) - 1))])
-    latency = Latency(
+    return Latency(
         **best, new_tokens=workload.new_tokens, label="measured", low_ms=low, high_ms=high, extrapolated=False
     )
-    return EndToEnd(latency, tuple(totals), canary, memory, sustained)
+
+
+def _totals(values: list[tuple[float, ...]], workload: Workload) -> list[float]:
+    """Of whole rounds, in ms; the fastest first."""
+    return sorted(sum(parts[:4]) + (workload.new_tokens - 1) * parts[4] for parts in values)

@@ -26,6 +26,7 @@ class EndToEnd:
     canary_ms: float
     memory: PeakMemory | None = None  # None where the system does not tell
     sustained_ms: float | None = None  # median of a request after some time under load; None = not asked for
+    energy_j: float | None = None  # of a request, by the processor's own counters; None where none can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +93,5 @@ def end_to_end(fields: Mapping[str, Any]) -> EndToEnd:
         fields["canary_ms"],
         None if memory is None else PeakMemory(**memory),
         fields["sustained_ms"],
+        fields["energy_j"],
     )

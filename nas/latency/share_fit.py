@@ -23,7 +23,6 @@ from nas.latency.shares import (
     Family,
     Kind,
     Matrix,
-    PhaseName,
     PhaseWork,
     Shares,
     Spread,
@@ -42,8 +41,7 @@ FAMILY_PRIOR = (np.log([0.3, 0.3, 0.2]), 0.5)
 SHARED_PRIOR = (np.log([0.15]), 0.5)
 SPREAD_PRIOR = (np.log([0.3, 0.3]), 0.5)
 CELL_PRIOR_SD = 0.35
-# Of the rows of left-out devices, what a phase's width holds: the middle of the 75 to 90 % asked of 80 % intervals.
-HELD = 0.825
+HELD = 0.8  # of the rows of left-out devices, what a width holds
 POOLED_DEVICES = 10  # a class seen on so many counts half for its width, all classes the other half
 
 
@@ -92,23 +90,30 @@ def left_out(rows: Sequence[Observation], state: State) -> tuple[Matrix, Matrix]
     return error, expected
 
 
-def widths(rows: Sequence[Observation], error: Matrix, expected: Matrix) -> dict[PhaseName, float]:
-    """By phase: what the expected deviations are multiplied with so that intervals hold left-out rows (conformal)."""
+def widths(rows: Sequence[Observation], error: Matrix, expected: Matrix) -> tuple[float, dict[Kind, float]]:
+    """What the expected deviations are multiplied with so that intervals hold left-out rows (conformal).
+
+    (of all classes of device, by class beside it): that of a class is drawn to 1 the fewer devices it was seen on.
+    """
     ratio = np.abs(error) / (NORMAL_80 * expected)
-    phases = np.array([row.work.phase for row in rows])
-    return {phase: float(np.quantile(ratio[phases == phase], HELD)) if phase in phases else 1.0 for phase in PHASES}
-
-
-def kind_widths(rows: Sequence[Observation], error: Matrix, expected: Matrix) -> dict[Kind, float]:
-    """By class of device: the same in proportion to all classes, drawn to 1 the fewer devices it was seen on."""
-    ratio = np.abs(error) / expected
-    whole = np.quantile(ratio, HELD)
+    whole = _holding(ratio, {row.device for row in rows})
     found: dict[Kind, float] = {}
     for kind in sorted({row.sheet.kind for row in rows}):
         own = np.array([row.sheet.kind == kind for row in rows])
-        devices = len({row.device for row in rows if row.sheet.kind == kind})
-        found[kind] = float((np.quantile(ratio[own], HELD) / whole) ** (devices / (devices + POOLED_DEVICES)))
-    return found
+        devices = {row.device for row in rows if row.sheet.kind == kind}
+        pooled = len(devices) / (len(devices) + POOLED_DEVICES)
+        found[kind] = (_holding(ratio[own], devices) / whole) ** pooled
+    return whole, found
+
+
+def _holding(ratio: Matrix, devices: set[str]) -> float:
+    """The quantile that holds HELD of the rows of one device more: at HELD (n + 1) / n, as n devices are few.
+
+    Rows of one device err together, so that devices count for the correction (Lei et al. 2018, "Distribution-free
+    predictive inference for regression", sec. 2.2: of n exchangeable residuals).
+    """
+    level = min(1.0, HELD * (len(devices) + 1) / len(devices))
+    return float(np.quantile(ratio, level, method="inverted_cdf"))
 
 
 class _Problem:
@@ -218,7 +223,7 @@ class _Problem:
         covariance = np.linalg.inv(precision)
         return Shares(
             self.effects, covariance @ (self.x.T @ whitened[:, -1]), covariance, sd, shared_sd,  # type: ignore[arg-type]
-            self._spreads(state), dict.fromkeys(PHASES, 1.0), {}, tuple(sorted(set(self.device_of_row))),
+            self._spreads(state), 1.0, {}, tuple(sorted(set(self.device_of_row))),
             source,
         )  # fmt: skip
 

@@ -146,7 +146,7 @@ def family(effect: str) -> Family:
 
 @dataclass(frozen=True)
 class Shares:
-    """The fitted model; `widths` makes its intervals hold on devices that were left out."""
+    """The fitted model; `width` makes its intervals hold on devices that were left out."""
 
     names: tuple[str, ...]
     weights: Matrix  # (effects)
@@ -154,8 +154,8 @@ class Shares:
     prior_sd: Mapping[Family, float]
     shared_sd: float  # of a device in all its phases alike
     spreads: Mapping[str, Spread]  # by phase, and by phase/class where there were rows
-    widths: Mapping[PhaseName, float]
-    kind_widths: Mapping[Kind, float]  # beside them, of the classes of device that were seen
+    width: float
+    kind_widths: Mapping[Kind, float]  # beside it, of the classes of device that were seen
     devices: tuple[str, ...]  # seen in the fit
     source: str
 
@@ -175,10 +175,8 @@ class Shares:
                 covariance[i, j] += self._never_seen(first, second)
                 if works[i].phase == works[j].phase:
                     covariance[i, j] += spreads[i].device ** 2
-        own = self.kind_widths.get(sheet.kind, 1.0)
-        widths = own * np.array(
-            [self.widths[w.phase] * _t_width(LEAST_FREEDOM + s.devices) for w, s in zip(works, spreads, strict=True)]
-        )
+        own = self.width * self.kind_widths.get(sheet.kind, 1.0)
+        widths = own * np.array([_t_width(LEAST_FREEDOM + spread.devices) for spread in spreads])
         covariance *= np.outer(widths, widths)
         logs, deviations = (x @ self.weights).tolist(), np.sqrt(np.diag(covariance)).tolist()
         found = [
@@ -210,7 +208,7 @@ class Shares:
         fields = {
             "source": self.source,
             "devices": list(self.devices),
-            "widths": {name: round(value, 4) for name, value in self.widths.items()},
+            "width": round(self.width, 4),
             "kind_widths": {name: round(value, 4) for name, value in self.kind_widths.items()},
             "prior_sd": {name: round(value, 4) for name, value in self.prior_sd.items()},
             "shared_sd": round(self.shared_sd, 4),
@@ -234,7 +232,7 @@ class Shares:
         return cls(
             tuple(fields["weights"]), np.array(list(fields["weights"].values())), covariance, fields["prior_sd"],
             fields["shared_sd"], {name: Spread(**each) for name, each in fields["spreads"].items()},
-            fields["widths"], fields["kind_widths"], tuple(fields["devices"]), fields["source"],
+            fields["width"], fields["kind_widths"], tuple(fields["devices"]), fields["source"],
         )  # fmt: skip
 
 
