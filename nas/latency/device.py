@@ -164,9 +164,7 @@ class Device:
         The cache then holds these samples beside the former ones.
         """
         before = self.store.block_timings(self.context)
-        found, between = self._answered(
-            {"candidates": candidates, "workload": workload, "blocks": tuple(blocks)}
-        )
+        found, between = self._answered({"candidates": candidates, "workload": workload, "blocks": tuple(blocks)})
         self.store.add_block_timings(
             self.context, {key: before[key].merged(new) if key in before else new for key, new in between.items()}
         )
