@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,11 @@ class ProbeBatch:
             None if features is None else features[start:stop],
             self.image_token_id,
         )
+
+    def to(self, device: str) -> ProbeBatch:
+        """The same batch on another device."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return ProbeBatch(**{n: one.to(device) if isinstance(one, Tensor) else one for n, one in found.items()})
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of the model's forward, without the labels."""

@@ -18,6 +18,7 @@ from proxies.spectrum import smaller_gram
     equation="mean over samples of the linear CKA of the N encoder tokens and the M tokens that enter the LM, each "
     "of the N standing beside the one that covers it",
     needs=frozenset({"data", "weights"}),
+    reads_decoder=False,
     families="multimodal models whose encoder hands out its tokens",
 )
 def compression_cka(model: nn.Module, batch: ProbeBatch, splits: int) -> float:

@@ -14,6 +14,7 @@ from proxies.registry import proxy
     paper="counted; the best ranking known on 500 trained FlexiBERT models (Serianni & Kalita 2023, arXiv 2306.00288)",
     equation="n_layer * d_model",
     families="models with a stack of layers",
+    reads_decoder=False,
 )
 def depth_width(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """The batch plays no part."""

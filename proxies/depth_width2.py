@@ -14,6 +14,7 @@ from proxies.registry import proxy
     paper="counted; Kaplan et al., Scaling Laws for Neural Language Models, 2020 (arXiv 2001.08361), section 2.1",
     equation="n_layer * d_model^2, a twelfth of the non-embedding parameters of a plain transformer",
     families="models with a stack of layers",
+    reads_decoder=False,
 )
 def depth_width2(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """The batch plays no part."""

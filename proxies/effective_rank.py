@@ -19,6 +19,7 @@ MOST_TOKENS = 512  # the spectrum of thousands takes most of a candidate's time
     "taking it of the tokens that enter the language model is this project's hypothesis",
     equation="exp(-sum_i p_i log p_i), p_i = singular value i / sum of singular values, of the centred tokens",
     needs=frozenset({"data", "weights"}),
+    reads_decoder=False,
     families="multimodal models with visual tokens",
 )
 def effective_rank(model: nn.Module, batch: ProbeBatch, splits: int) -> float:

@@ -12,6 +12,7 @@ from proxies.registry import proxy
     name="params",
     paper="counted; Kaplan et al., Scaling Laws for Neural Language Models, 2020 (arXiv 2001.08361)",
     equation="number of scalars in the model's parameters; a tied tensor counts once",
+    reads_decoder=False,
 )
 def params(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """The batch plays no part. Encoder, projector, language model and embedding together."""

@@ -14,6 +14,7 @@ from proxies.registry import proxy
     paper="counted; this project's measure of how evenly a body of one size is spread over its matrices",
     equation="sum over the weight matrices of the decoder layers of min(d_in, d_out)",
     families="models with a stack of layers",
+    reads_decoder=False,
 )
 def rank_budget(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """The batch plays no part."""

@@ -82,6 +82,7 @@ class Proxy:
     needs: frozenset[str]  # of: grad, samples (the gradient of each), labels, data, weights
     families: str  # for which models the formula means something
     changes_weights: bool  # while it runs; isolation then keeps a copy
+    reads_decoder: bool  # values of the language model, not its shapes alone
     compute: Score
 
     def score(self, model: nn.Module, batch: ProbeBatch, *, splits: int = 1) -> float:
@@ -107,11 +108,12 @@ def proxy(
     needs: frozenset[str] = frozenset(),
     families: str = "any",
     changes_weights: bool = False,
+    reads_decoder: bool = True,
 ) -> Callable[[Score], Proxy]:
     """Makes a function `(model, batch, splits) -> float` the proxy of its file."""
 
     def make(compute: Score) -> Proxy:
-        return Proxy(name, paper, equation, higher_is_better, needs, families, changes_weights, compute)
+        return Proxy(name, paper, equation, higher_is_better, needs, families, changes_weights, reads_decoder, compute)
 
     return make
 

@@ -15,6 +15,7 @@ from proxies.registry import proxy
     "(arXiv 2411.03312)",
     equation="M, the visual tokens of one image",
     families="multimodal models with visual tokens",
+    reads_decoder=False,
 )
 def visual_tokens(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """Counted on the first sample."""

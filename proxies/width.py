@@ -13,6 +13,7 @@ from proxies.registry import proxy
     name="width",
     paper="counted; Kaplan et al., Scaling Laws for Neural Language Models, 2020 (arXiv 2001.08361), section 2.1",
     equation="d_model",
+    reads_decoder=False,
 )
 def width(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
     """The batch plays no part."""

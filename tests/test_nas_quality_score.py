@@ -19,10 +19,12 @@ from cli.proxies import app
 from nas import workload
 from nas.cost import cost
 from nas.errors import ConfigError
+from nas.model import build
 from nas.quality.agreement import agreement, agreement_at_equal_cost
 from nas.quality.evidence import compare, read_table
 from nas.quality.prior import prior
 from nas.quality.published import beyond_the_law
+from nas.quality.score import probe_batch, proxies_of, score, score_candidate
 from proxies import ProxyError
 from search_spaces import Candidate
 
@@ -204,3 +206,26 @@ def test_commands_print_json_and_nothing_else(tmp_path: Path) -> None:
     options = ["--truth", "loss", "--params", "size.params", "--lower-is-better", "--json"]
     validated = json.loads(CliRunner().invoke(app, ["validate", str(table(tmp_path)), *options]).stdout)["scores"]
     assert validated[0]["name"] == "size.params"
+
+
+def test_a_candidate_is_scored_without_a_language_model_as_with_one() -> None:
+    candidate = search_spaces.load("micro").baseline_candidate
+    names = (*proxies_of(candidate, None), "depth")
+    model = build(candidate, seed=3)
+    whole = score(model, probe_batch(model, 3), names)
+    assert {n: one.value for n, one in score_candidate(candidate, 3, names).items()} == {
+        n: one.value for n, one in whole.items()
+    }
+    assert build(candidate, decoder_shapes=True).get_input_embeddings().weight.is_meta
+    assert score_candidate(candidate, 3, ["grad-norm"])["grad-norm"].value is not None
+
+
+@pytest.mark.parametrize("space", ["laptop", "audio-edge"])
+def test_of_a_large_candidate_only_what_can_be_counted_is_scored(space: str) -> None:
+    candidate = search_spaces.load(space).baseline_candidate
+    assert "effective-rank" in proxies_of(candidate, ["effective-rank"])
+    names = proxies_of(candidate, None)
+    assert names == ("params", "depth-width", "rank-budget", "visual-tokens")
+    found = score_candidate(candidate, 0, names)
+    bill = cost(candidate, workload.load("vqa-short"))
+    assert (found["params"].value, found["visual-tokens"].value) == (bill.params, bill.visual_tokens)

@@ -44,12 +44,15 @@ def build(
     seed: int = 0,
     sources: Sources = Sources(),
     quantised: bool = True,
+    decoder_shapes: bool = False,
 ) -> MultimodalLM:
     """The candidate's network in evaluation mode, float32. The caller's random state is left as found.
 
     `pretrained` loads what the catalogue has real weights for, or the folder of the candidate's own language model;
     `sources` loads others. Projectors and parts without weights are random under `seed`; `model.reports` says what
-    became of each tensor. Raises: MissingPackageError, SpaceError, ConfigError.
+    became of each tensor. With `decoder_shapes` the language model has no values.
+
+    Raises: MissingPackageError, SpaceError, ConfigError.
     """
     encoder, language = catalogue.encoder(candidate.encoder), catalogue.language_model(candidate.lm)
     second = second_encoder(candidate)
@@ -62,7 +65,7 @@ def build(
     )
     load = weights == "pretrained"
     loads_encoder = sources.encoder is not None or (load and encoder.weights is not None)
-    loads_language = sources.lm is not None or (load and language.weights is not None)
+    loads_language = not decoder_shapes and (sources.lm is not None or (load and language.weights is not None))
     # Drawing random weights that are overwritten at once is most of the time; only the projector keeps its own.
     overwritten = (
         load
@@ -73,10 +76,10 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with no_init_weights() if overwritten else nullcontext():
-            model = MultimodalLM(config, quantised=False)
+            model = MultimodalLM(config, quantised=False, decoder_shapes=decoder_shapes)
         if overwritten:
             _draw_weights(model.projector)
-        elif not loads_language:
+        elif not loads_language and not decoder_shapes:
             _draw_language_model(model.language_model)
         if not torch.empty(0).is_meta:
             model.language_model.tie_weights()
@@ -86,7 +89,7 @@ def build(
         model.reports["second encoder"] = load_encoder(model.vision.encoders[1], second)
     if loads_language:
         model.reports["language model"] = _load_language_model(model, language, sources)
-    if quantised:
+    if quantised and not decoder_shapes:
         quantise(model.language_model, candidate.lm_weights)
     model.train(False)
     return model

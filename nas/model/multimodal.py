@@ -86,8 +86,11 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     main_input_name = "input_ids"
     _supports_sdpa = True
 
-    def __init__(self, config: MultimodalConfig, *, quantised: bool = True) -> None:
-        """`quantised=False` leaves the decoder's matrices wide, for weights that are loaded or trained first."""
+    def __init__(self, config: MultimodalConfig, *, quantised: bool = True, decoder_shapes: bool = False) -> None:
+        """`quantised=False` leaves the decoder's matrices wide, for weights that are loaded or trained first.
+
+        With `decoder_shapes` the language model has shapes and no values: nothing is held or drawn for it.
+        """
         super().__init__(config)
         self.reports: dict[str, LoadReport] = {}  # by part, filled where weights are loaded into it
         self.candidate = Candidate(**config.candidate)
@@ -102,9 +105,10 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             token_width(candidate, self.encoder_spec, second), hidden,
             self.encoder_spec.grid(candidate.resolution),
         )  # fmt: skip
-        self.language_model = build_language_model(
-            self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
-        )
+        with torch.device("meta") if decoder_shapes else nullcontext():
+            self.language_model = build_language_model(
+                self.language_spec, candidate_layers(candidate, self.language_spec), candidate.attention
+            )
         if isinstance(self.projector, CrossAttention):
             self.projector.insert(self.decoder)
         kinds = {self.language_spec.layer_kinds[index] for index in candidate_layers(candidate, self.language_spec)}

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from nas.model import MultimodalLM
     from proxies.batch import ProbeBatch
+    from search_spaces import Candidate
 
 # None of them runs the language model; FLOPs are in every record in closed form (counting them here takes 0.4 s).
 # bench/quality/proxies.txt has what each says and costs.
 DEFAULT = ("params", "depth-width", "rank-budget", "visual-tokens", "effective-rank", "compression-cka")
 PROBE_IMAGES, PROBE_TEXT = 4, 8
+MOST_PROBE_FLOPS = 1e11  # of encoders on the probe: some two seconds of one core
 # Fields of a candidate that decide what its encoder makes of an image.
 SEES = ("encoder", "resolution", "encoder_depth", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor")
 MOST_KEPT = 32
@@ -47,6 +49,40 @@ def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
     )
 
 
+def proxies_of(candidate: Candidate, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """What is `asked` for, else DEFAULT; of these, where encoders take too long on the probe, what can be counted.
+
+    An encoder as large as that has random weights here, whose tokens would say little.
+    """
+    from nas.cost_vision import second_encoder, view, views
+    from search_spaces.catalogue import encoder
+
+    if asked:
+        return tuple(asked)
+    first = view(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
+    flops = first.flops + view(second_encoder(candidate), candidate.resolution).flops
+    is_large = PROBE_IMAGES * views(candidate) * flops > MOST_PROBE_FLOPS
+    return tuple(name for name in DEFAULT if not (is_large and get(name).needs))
+
+
+def score_candidate(candidate: Candidate, seed: int, names: Sequence[str]) -> dict[str, ProxyScore]:
+    """Builds no more than these proxies read: where they only count, nothing; else a language model's values if some
+    read them. Kernels of narrow weights have no gradients, so that matrices stay wide.
+    """
+    from nas.model import build
+
+    wanted = [get(name) for name in names]
+    if any(proxy.needs for proxy in wanted):
+        shapes = not any(proxy.reads_decoder for proxy in wanted)
+        model = build(candidate, seed=seed, quantised=False, decoder_shapes=shapes)
+        return score(model, probe_batch(model, seed), names)
+    import torch
+
+    with torch.device("meta"):
+        model = build(candidate, weights="random", quantised=False)
+    return score(model, probe_batch(model, seed).to("meta"), names)
+
+
 def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -> dict[str, ProxyScore]:
     """One ProxyScore a name: a finite value, or None with the reason.
 
@@ -66,7 +102,7 @@ def _with_features(model: nn.Module, batch: ProbeBatch) -> ProbeBatch:
     from dataclasses import replace
 
     spec = getattr(model, "encoder_spec", None)
-    if spec is None or spec.weights is None or batch.vision_features is not None:
+    if spec is None or spec.weights is None or batch.vision_features is not None or batch.pixel_values.is_meta:
         return batch.with_vision_features(model)
     fields = model.candidate.model_dump(include=set(SEES))  # type: ignore[union-attr, operator]
     content = batch.pixel_values.detach().numpy().tobytes()

@@ -56,8 +56,6 @@ def _nothing_known(scores: dict[str, ProxyScore]) -> tuple[str, str | None] | tu
 
 
 def _score(task: Task) -> dict[str, ProxyScore]:
-    from nas.model import build
-    from nas.quality.score import probe_batch, score
+    from nas.quality.score import score_candidate
 
-    model = build(task.candidate, seed=task.seed, quantised=False)  # kernels of narrow weights have no gradients
-    return score(model, probe_batch(model, task.seed), task.proxies)
+    return score_candidate(task.candidate, task.seed, task.proxies)

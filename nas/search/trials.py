@@ -12,7 +12,7 @@ from nas.cost import cost
 from nas.execution import executor
 from nas.latency.measure import pinned
 from nas.limits import Limits
-from nas.quality.score import DEFAULT
+from nas.quality.score import proxies_of
 from nas.records import GIB, Evaluation
 from nas.search.evaluate import Outcome, Task, evaluate
 from nas.search.exact import Weighed, weigh
@@ -104,7 +104,7 @@ def proposer_of(problem: Problem, allowed: list[Candidate]) -> Proposer:
 def _task(config: SearchConfig, candidate: Candidate) -> Task:
     memory = None if config.trial_memory_gib is None else int(config.trial_memory_gib * GIB)
     limits = Limits(config.trial_timeout_s, memory, sharers=None if config.cluster else config.workers)
-    return Task(candidate, config.seed, tuple(config.proxies or DEFAULT), limits)
+    return Task(candidate, config.seed, proxies_of(candidate, config.proxies), limits)
 
 
 def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candidate | None:

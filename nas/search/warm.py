@@ -16,7 +16,7 @@ from nas import config as configs
 from nas import run_folder
 from nas.config import SearchConfig
 from nas.errors import ConfigError
-from nas.quality.score import DEFAULT
+from nas.quality.score import proxies_of
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.evaluate import Outcome
@@ -81,7 +81,7 @@ def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[
 
 
 def _same_scores(config: SearchConfig, earlier: SearchConfig, evaluation: Evaluation) -> bool:
-    wanted = set(config.proxies or DEFAULT)
+    wanted = set(proxies_of(Candidate.model_validate(evaluation.candidate), config.proxies))
     return config.seed == earlier.seed and set(evaluation.proxies) == wanted
 
 
