@@ -38,7 +38,9 @@ def list_proxies(as_json: AsJson = False) -> None:
 @app.command("score")
 def score_candidate(
     candidate: Annotated[Path, typer.Argument(help="A candidate's YAML file.")],
-    proxy: Annotated[list[str] | None, typer.Option(help="A proxy by name; repeat for several. Default: all.")] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="A proxy by name; repeat for several. Default: those of a search.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the probe batch and random weights.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -47,21 +49,17 @@ def score_candidate(
 
     from nas import workload
     from nas.cost import cost
+    from nas.quality import score
     from nas.quality.prior import prior
-    from nas.quality.score import DEFAULT, probe_batch, score
     from proxies import get
     from search_spaces import load_candidate
 
-    wanted = proxy or list(DEFAULT)
-    for name in wanted:
+    for name in proxy or []:
         get(name)
     design = load_candidate(candidate)
     quality = prior(design, cost(design, workload.load("vqa-short")))
-    from nas.model import build
-
     talk().print(f"building {design}", highlight=False)
-    model = build(design, seed=seed, quantised=False)
-    scores = score(model, probe_batch(model, seed), wanted)
+    scores = score.score_candidate(design, seed, score.proxies_of(design, proxy))
     if as_json:
         rows = {name: {"value": s.value, "seconds": s.seconds, "reason": s.reason} for name, s in scores.items()}
         document = {"key": design.key, "candidate": design.to_dict(), "quality": quality.to_dict(), "proxies": rows}

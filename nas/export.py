@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from nas.model import MultimodalLM, Processor
 
 PROBE_QUESTION = "What is in the image?"
+ASKED = "What shape is in the image?"  # of the card's example
 RECIPE_FILE = "recipe.yaml"
 TWO_STAGES = """# How `nas train EXPORT --data FOLDER` trains this model: two stages of Liu et al. 2023, section 3.
-# FOLDER holds images and *.json in the LLaVA form: [{id, image, conversations: [{from: human|gpt, value}]}].
+# FOLDER holds images and *.json in the LLaVA form: [{id, image, conversations: [{from: human|gpt, value}]}];
+# for a model that hears, WAV files of 16 bits and `sound` in place of `image`.
 stages:
   - {name: alignment, trains: [projector], steps: 100, batch: 8, rate: 1.0e-3, warmup: 0.03}
   - {name: instruction, trains: [projector, language_model], steps: 200, batch: 8, rate: 2.0e-5, warmup: 0.03}
@@ -176,16 +178,18 @@ def _card(model: MultimodalLM, card: Mapping[str, Any], difference: float) -> st
     }
     sources = {"encoder": model.encoder_spec.source, "language_model": model.language_spec.source}
     sections = {"Design": design, "Parts": sources, **card}
+    of_sound = ("audio", "clip.wav", "What is heard?")
+    sense, file, question = of_sound if model.encoder_spec.mels else ("image", "image.png", ASKED)
     tables = "\n\n".join(f"## {heading}\n\n{_table(figures)}" for heading, figures in sections.items())
     return f"""---
 library_name: transformers
-pipeline_tag: image-text-to-text
+pipeline_tag: {sense}-text-to-text
 tags: [neural-architecture-search, multimodal, nas]
 ---
 
 # {model.candidate}
 
-A small vision-language model found by `nas`, neural architecture search for efficient multimodal LLMs.
+A small {sense}-language model found by `nas`, neural architecture search for efficient multimodal LLMs.
 
 {tables}
 
@@ -198,7 +202,7 @@ from transformers import AutoModelForImageTextToText
 model = AutoModelForImageTextToText.from_pretrained("THIS_FOLDER")
 ```
 
-or from the shell: `nas ask THIS_FOLDER image.png "What shape is in the image?"`
+or from the shell: `nas ask THIS_FOLDER {file} "{question}"`
 """
 
 

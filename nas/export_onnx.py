@@ -114,9 +114,11 @@ def run_difference(model: MultimodalLM, folder: Path, ids: Tensor, pixels: Tenso
 
 
 def _readme(model: MultimodalLM, processor: Processor) -> str:
+    side = processor.resolution
+    shape = (1, processor.mels, side) if processor.mels else (1, 3, side, side)
     return f"""# {model.candidate}
 
-Three graphs in float32. `vision.onnx`: pixels (1, 3, {processor.resolution}, {processor.resolution}) to visual tokens
+Three graphs in float32. `vision.onnx`: pixels {shape} to visual tokens
 (1, {model.visual_tokens}, H). `embedding.onnx`: one token id to its row. `decoder.onnx`: rows, positions, an additive
 mask and past keys and values to the logits of the last token and the new keys and values. Prefill starts with a past
 of length 0, a decode step feeds one row. Prompt: start mark, {model.visual_tokens} visual tokens, question, end mark.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +53,16 @@ class ProbeBatch:
             self.image_token_id,
         )
 
-    def to(self, device: str) -> ProbeBatch:
-        """The same batch on another device."""
-        found = {each.name: getattr(self, each.name) for each in fields(self)}
-        return ProbeBatch(**{n: one.to(device) if isinstance(one, Tensor) else one for n, one in found.items()})
+    def shapes(self) -> ProbeBatch:
+        """The same batch on the meta device, for a model without values."""
+        return ProbeBatch(
+            self.pixel_values.to("meta"),
+            self.input_ids.to("meta"),
+            self.attention_mask.to("meta"),
+            self.labels.to("meta"),
+            None if self.vision_features is None else self.vision_features.to("meta"),
+            self.image_token_id,
+        )
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of the model's forward, without the labels."""

@@ -30,9 +30,9 @@ HEAD = "| space | candidates | draw 10,000 s | codes of 1,000,000 s | cost of 1,
 
 
 def measure(name: str) -> dict[str, object]:
-    """Times of one space under `vqa-short`; checks some of the costs against the scalar ones."""
-    workload = nas.workload.load("vqa-short")
+    """Times of one space under its own workload; checks some of the costs against the scalar ones."""
     space = search_spaces.load(name)
+    workload = nas.workload.of_space(space)
     size = space.size
     counted = time.perf_counter()
     drawn = space.draw(DRAWN, random.Random(0))
@@ -82,9 +82,9 @@ def main() -> None:
         rows.append(line(json.loads(told.stdout)))
         print(rows[-1], flush=True)
     if options.out:
-        options.out.write_text(
-            TEXT.format(table="\n".join(rows), cores=os.cpu_count(), python=platform.python_version())
-        )
+        _, mark, others = options.out.read_text().partition("\n## ") if options.out.exists() else ("", "", "")
+        text = TEXT.format(table="\n".join(rows), cores=os.cpu_count(), python=platform.python_version())
+        options.out.write_text(text + mark + others)
 
 
 TEXT = """# Spaces: size, drawing and closed-form cost
@@ -93,7 +93,7 @@ TEXT = """# Spaces: size, drawing and closed-form cost
 
 {table}
 
-One process a space, Python {python}, {cores} cores, wall clock, workload `vqa-short`. Spaces are loaded (and counted) before.
+One process a space, Python {python}, {cores} cores, wall clock, each under its own workload. Spaces are loaded (and counted) before.
 *draw*: 10,000 distinct valid candidates as checked records, uniformly. *codes*: the
 numbering's codes of 1,000,000 numbers drawn with replacement. *cost*: all columns of the cost record of these rows
 (`nas.cost_many`), equal to `nas.cost` on the 200 that each run compares. *params*: smallest, median and largest of them.

@@ -80,7 +80,7 @@ def score_candidate(candidate: Candidate, seed: int, names: Sequence[str]) -> di
 
     with torch.device("meta"):
         model = build(candidate, weights="random", quantised=False)
-    return score(model, probe_batch(model, seed).to("meta"), names)
+    return score(model, probe_batch(model, seed).shapes(), names)
 
 
 def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -> dict[str, ProxyScore]:

@@ -39,6 +39,9 @@ def prove(
     config = problem.config
     if not config.finalists or not best:
         return
+    if problem.workload.seconds:
+        say("finalists    none: nothing here trains models that hear; `nas export CANDIDATE.yaml`, then `nas train` it")
+        return
     known = completed(evaluations)
     trainings = {}
     if problem.anchored and config.rungs == 1 and "quality" in problem.objectives and len(problem.objectives) > 1:

@@ -17,7 +17,7 @@ from nas import constraints
 from nas.config import SearchConfig
 from nas.constraints import Constraint
 from nas.cost import cost
-from nas.errors import NotMeasuredError
+from nas.errors import ConfigError, NotMeasuredError
 from nas.latency.backends import check
 from nas.latency.blocks import BlockSpec, BlockTiming
 from nas.latency.calibrated import CalibratedModel
@@ -202,6 +202,8 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
     check(config.runtime, config.dtype)
     workload = nas.workload.of_space(space, config.workload)
+    if workload.seconds and config.anchors:
+        raise ConfigError(f"anchors must be 0 where models hear, as nothing here trains them, but got {config.anchors}")
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
         if not is_measurable(profile):  # a device without its figures is refused at once
