@@ -1,8 +1,8 @@
 """Composed against measured latency of one design per axis: python bench/latency/axes.py --only ROWS
 
 Each row changes one thing of `base`, which is measured beside it in every run. What the change does to the measured
-latency is the speed-up or the cost that is real here; the error is that of the composed one. Rows are kept in a file,
-so that the table can be made in portions; every run prints all of it.
+latency is the speed-up or the cost that is real here; the error is that of the composed one. Rows are kept in axes.json,
+so that the table can be made in portions; every run prints all of it (`--only` without rows does nothing else).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CHANGES: dict[str, dict[str, object]] = {
     **{lm: {"lm": lm} for lm in ("lfm2-350m", "mamba-130m", "mamba2-130m", "falcon-h1-0.5b", "gemma-3-270m")},
 }  # fmt: skip
 METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
-ROUNDS = 8  # of a pass over the blocks, of which there are three
+ROUNDS = 4  # of a pass over the blocks, of which there are three
 
 
 def measured(rows: dict[str, Candidate], workload: nas.workload.Workload) -> dict[str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--base", type=json.loads, default={}, help="fields of the base that differ, as JSON")
     parser.add_argument("--only", nargs="*", default=list(CHANGES), help="rows")
     parser.add_argument("--workload", default="vqa-short")
-    parser.add_argument("--kept", type=Path, default=Path("axes.json"), help="rows of earlier runs, and of this one")
+    parser.add_argument("--kept", type=Path, default=Path(__file__).with_suffix(".json"), help="rows")
     arguments = parser.parse_args()
     names = list(dict.fromkeys(["base", *arguments.only]))
     rows = {name: Candidate.model_validate({**BASE, **arguments.base, **CHANGES[name]}) for name in names}

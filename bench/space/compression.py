@@ -2,7 +2,7 @@
 
 Whole requests of designs that differ in nothing else, run in turn in paired rounds on this machine, beside the design
 without compression. The tokens are those that reach the first and the last layer of the decoder, as seen by hooks in a
-run of the built model: what is dropped is gone, not masked. Rows are kept in a file; every run prints all of them.
+run of the built model: what is dropped is gone, not masked. Rows are kept in compression.json; every run prints all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FACTORS = {
 }  # fmt: skip
 QUERIES = ("perceiver", "c-abstractor", "token-packer")
 WORKLOAD = nas.workload.load("vqa-short")
-ROUNDS = 12
+ROUNDS = 8
 
 
 def designs() -> dict[str, Candidate]:
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     every = designs()
     parser.add_argument("--only", nargs="*", default=list(every), help="rows; none = print what is kept")
-    parser.add_argument("--kept", type=Path, default=Path("compression.json"), help="rows of earlier runs, and of this")
+    parser.add_argument("--kept", type=Path, default=Path(__file__).with_suffix(".json"), help="rows of every run")
     arguments = parser.parse_args()
     kept: dict[str, Any] = json.loads(arguments.kept.read_text()) if arguments.kept.exists() else {}
     if arguments.only:
