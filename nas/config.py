@@ -56,6 +56,9 @@ class SearchConfig(BaseModel):
     proxies: list[str] | None = None
     trial_timeout_s: float = Field(default=300, gt=0)
     trial_memory_gib: float | None = Field(default=None, gt=0, description="None = its share of what is free")
+    apart: bool = Field(
+        default=False, description="one worker: trials in a process of their own, which may hang or die"
+    )
     cluster: str | None = Field(default=None, description="a Ray cluster that runs already; HOST:PORT")
 
     @field_validator("objectives")

@@ -73,6 +73,18 @@ class RunFolder:
             self.write(ENV, json.dumps({**stored, "later": [*stored.get("later", []), now]}, indent=2))
 
     @contextmanager
+    def trials(self) -> Iterator[bool]:
+        """The body runs trials; gives whether a session before was killed, or crashed, while it ran some."""
+        mark = self.path / ".trials"
+        broke_off = mark.is_file()
+        self.write(mark.name, "")
+        try:
+            yield broke_off
+        finally:
+            with suppress(OSError):
+                mark.unlink()
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """The body is the only driver that writes here. Raises: RunError that names the other one, StorageError."""
         from filelock import FileLock, Timeout

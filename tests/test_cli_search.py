@@ -125,6 +125,7 @@ def test_after_sigkill_resume_finishes_the_rest_and_repeats_nothing(tmp_path: Pa
     assert 5 <= len(before) < 40
     done = nas("resume", "latest", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "trials       in a process of their own" in done.stderr  # it may have been a trial that killed it
     after = complete(database)
     assert after[: len(before)] == before
     assert len(after) == len(set(after)) == 40

@@ -72,6 +72,23 @@ def test_publishing_again_replaces_note_figures_and_files(folder: RunFolder, arc
     assert (folder.path / board.ARTIFACTS / names["report.md"]).read_text(encoding="utf-8") == "newer"
 
 
+@pytest.mark.parametrize("planted", ["../victim", "/tmp/nas-victim", "link"])
+def test_an_artifact_that_was_planted_in_the_store_leads_nowhere(
+    planted: str, folder: RunFolder, archive: Archive
+) -> None:
+    victim, shelf = folder.path / "victim", folder.path / board.ARTIFACTS
+    victim.write_text("mine", encoding="utf-8")
+    shelf.mkdir()
+    (shelf / "link").symlink_to(victim)
+    meta = {"artifact_id": planted, "filename": "report.md", "mimetype": "text/markdown", "encoding": None}
+    archive.storage.set_study_system_attr(archive.number, f"artifacts:{planted}", json.dumps(meta))
+    (folder.path / "report.md").write_text("report", encoding="utf-8")
+    board.publish(archive.study, folder)
+    assert victim.read_text(encoding="utf-8") == "mine"
+    assert not Path("/tmp/nas-victim").exists()
+    assert any(file.read_text(encoding="utf-8") == "report" for file in shelf.iterdir())
+
+
 def test_a_search_writes_on_while_its_dashboard_is_read(folder: RunFolder, archive: Archive, address: str) -> None:
     board.publish(archive.study, folder)
     for number, candidate in enumerate(designs(9)):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -225,13 +226,28 @@ TRAININGS = st.builds(
     **dict.fromkeys(("train_s", "accuracy_open", "blind_open", "accuracy_all", "blind_all", "low", "high"), FINITE),
     **dict.fromkeys(("seed", "steps", "samples_seen", "open_questions"), st.integers(0, 2**40)),
 )  # fmt: skip
+TIMINGS = st.builds(
+    BlockTiming, block=st.dictionaries(NAMES, st.integers() | NAMES, max_size=3),
+    samples_ms=st.lists(FINITE, min_size=1, max_size=4).map(tuple), measured_at=NAMES, noisy=st.booleans(),
+    quiet_ms=st.none() | FINITE, switches=st.integers(0, 2**40), modelled=st.none() | FINITE,
+    estimator=st.sampled_from(["min", "p25"]), **dict.fromkeys(("canary_ms", "scale"), FINITE),
+)  # fmt: skip
+OWNERS = st.fixed_dictionaries({"pid": st.integers(1, 2**22), "host": NAMES, "folder": NAMES})
 NEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @NEW
-@given(item=EVALUATIONS, trained=TRAININGS, measured=LATENCIES, study=NAMES)
+@given(
+    item=EVALUATIONS, trained=TRAININGS, measured=LATENCIES, timing=TIMINGS, owner=OWNERS, study=NAMES
+)  # fmt: skip
 def test_every_record_survives_every_table(
-    store: Store, item: Evaluation, trained: Training, measured: Latency, study: str
+    store: Store,
+    item: Evaluation,
+    trained: Training,
+    measured: Latency,
+    timing: BlockTiming,
+    owner: dict[str, Any],
+    study: str,
 ) -> None:
     name = f"{len(study)}{json.dumps(study)}{item.key}"  # studies of earlier examples are still there
     known = [one for one in store.evaluations(name) if one.key == item.key]
@@ -241,6 +257,14 @@ def test_every_record_survives_every_table(
     assert [one for one in store.evaluations(name) if one.key == item.key] == (known or [item])
     assert store.trainings(name)[trained.key] == trained
     assert store.measurements(name)[trained.key]["pi"] == measured
+    context = MeasurementContext("pi", "torch-eager", name, "fp32", 1)
+    store.add_block_timings(context, {item.key: timing})
+    assert store.block_timings(context)[item.key] == timing
+    store.set_meta("note", study)
+    assert store.meta("note") == study
+    driver = Driver(item.key, owner)
+    if store.claim(item.key, driver, instead_of=store.driver(item.key)):
+        assert store.driver(item.key) == driver
 
 
 def test_the_user_cache_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from stored_runs import designs, evaluation
@@ -21,8 +23,11 @@ from nas import config as configs
 from nas import hosts, run_folder
 from nas.errors import ConfigError, RunError, StorageError, UserError
 from nas.export import NEEDED, load_export
+from nas.model import load
 from nas.run_folder import RunFolder
 from nas.store import Store
+from nas.train.features import read_kept
+from search_spaces import catalogue
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cli", "nas", "proxies", "search_spaces", "hardware_profiles")
@@ -109,6 +114,49 @@ def test_a_pickled_checkpoint_is_refused(name: str, tmp_path: Path) -> None:
     (export / name).write_bytes(pickle.dumps(Planted(mark)))
     with pytest.raises(RunError):
         load_export(export)
+    assert not mark.exists()
+
+
+WEIGHTS: dict[str, Callable[[str], object]] = {
+    "language model": lambda folder: load.read_language_model(folder, hub=False),
+    "encoder of timm": lambda folder: load.read_encoder(folder, catalogue.encoder("vit-micro"), hub=False),
+    "encoder of transformers": lambda folder: load.read_encoder(folder, catalogue.encoder(f"hf:{folder}"), hub=False),
+}
+
+
+@pytest.mark.parametrize("reader", WEIGHTS.values(), ids=list(WEIGHTS))
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_pickled_weights_that_a_user_names_are_refused(
+    reader: Callable[[str], object], name: str, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    model = {
+        "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": 32, "patch_size": 16,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(model), encoding="utf-8")
+    (tmp_path / name).write_bytes(pickle.dumps(Planted(mark)))
+    with pytest.raises(ConfigError) as refused:
+        reader(str(tmp_path))
+    assert len(str(refused.value).splitlines()) == 1 and not mark.exists()
+
+
+def test_kept_features_that_are_a_pickle_are_made_anew(tmp_path: Path) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "features.npy"
+    np.save(file, np.array([Planted(mark)], dtype=object), allow_pickle=True)
+    assert read_kept(file) is None
+    file.write_bytes(pickle.dumps(Planted(mark)))
+    assert read_kept(file) is None
+    assert not mark.exists()
+
+
+def test_code_beside_weights_is_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    model = {"model_type": "planted", "auto_map": {"AutoConfig": "planted.C", "AutoModelForCausalLM": "planted.M"}}
+    (tmp_path / "config.json").write_text(json.dumps(model), encoding="utf-8")
+    (tmp_path / "planted.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot load a language model"):
+        load.read_language_model(str(tmp_path), hub=False)
     assert not mark.exists()
 
 

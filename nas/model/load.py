@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nas.errors import ConfigError
@@ -52,7 +53,7 @@ def read_language_model(source: str, *, hub: bool) -> dict[str, Tensor]:
         model = AutoModelForCausalLM.from_pretrained(
             source, local_files_only=not hub, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"cannot load a language model from {source}: {' '.join(str(error).split())[:300]}") from None
     state: dict[str, Tensor] = model.state_dict()
     return state
@@ -76,7 +77,10 @@ def read_encoder(source: str, spec: EncoderSpec, *, hub: bool) -> dict[str, Tens
         file = Path(hf_hub_download(source, "model.safetensors"))
     if not file.is_file():
         raise ConfigError(f"weights must be in safetensors, but {source} holds no model.safetensors")
-    return load_file(file)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ConfigError(f"weights must be in safetensors, but {file} is not: {error}") from None
 
 
 def _encoder_within(source: str, model_type: str, hub: bool) -> dict[str, Tensor]:
@@ -86,7 +90,7 @@ def _encoder_within(source: str, model_type: str, hub: bool) -> dict[str, Tensor
         whole = AutoModel.from_pretrained(
             source, local_files_only=not hub, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"cannot load an encoder from {source}: {' '.join(str(error).split())[:300]}") from None
     parts = [part for part in whole.modules() if isinstance(part, PreTrainedModel)]
     for part in parts:

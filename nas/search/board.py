@@ -53,14 +53,15 @@ def publish(study: optuna.Study, folder: RunFolder) -> None:
 
 
 def _attach(study: optuna.Study, folder: RunFolder) -> None:
-    """The report's files as artifacts of the study; a file that is there already keeps its id."""
+    """The report's files as artifacts of the study; a file that is on the shelf already keeps its id."""
     from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
     files = [folder.path / name for name in ATTACHED if (folder.path / name).is_file()]
     if not files:
         return
-    shelf = FileSystemArtifactStore(_shelf(folder))
-    known = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+    place = _shelf(folder)
+    shelf, there = FileSystemArtifactStore(place), {file.name for file in place.iterdir() if not file.is_symlink()}
+    known = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study) if meta.artifact_id in there}
     for file in files:
         if file.name in known:
             with file.open("rb") as body:

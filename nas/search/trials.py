@@ -6,10 +6,11 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 from nas.config import SearchConfig
 from nas.cost import cost
-from nas.execution import executor
+from nas.execution import Executor, executor
 from nas.latency.measure import pinned
 from nas.limits import Limits
 from nas.quality.score import proxies_of
@@ -44,8 +45,7 @@ def run_trials(session: Session) -> None:
     if done >= config.trials:
         return
     deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
-    workers = executor(evaluate, config.workers, config.trial_timeout_s + KILL_AFTER_S, config.cluster)
-    try:
+    with session.folder.trials() as broke_off, closing(_workers(session, apart=config.apart or broke_off)) as workers:
         with Interrupts(session.listener.say) as stop, pinned(TRIAL_THREADS):
             while True:
                 late = stop.asked or (deadline is not None and time.monotonic() > deadline)
@@ -65,9 +65,15 @@ def run_trials(session: Session) -> None:
                 _finish(session, proposer, task.candidate, outcome, done)
         if stop.asked:
             raise KeyboardInterrupt
-    finally:
-        workers.close()
     session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
+
+
+def _workers(session: Session, apart: bool) -> Executor:
+    """`apart`: a single worker has a process of its own, as was asked, or since the last session ended in a trial."""
+    config = session.config
+    if apart and config.workers == 1 and config.cluster is None:
+        session.listener.say("trials       in a process of their own, which may hang or die")
+    return executor(evaluate, config.workers, config.trial_timeout_s + KILL_AFTER_S, config.cluster, apart)
 
 
 def _weigh(session: Session) -> Weighed:

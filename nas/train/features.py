@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,7 +44,8 @@ def _kept(
     images = hashlib.sha256("".join("/".join(path.parts[-3:]) for path in split.images).encode()).hexdigest()[:10]
     file = cache_folder("features") / f"{split.name}-{images}-{name}.npy"
     with FileLock(f"{file}.lock"):
-        if not file.is_file():
+        kept = read_kept(file)
+        if kept is None:
             chunks = []
             for start in range(0, len(split.images), BATCH):
                 pictures = [processor.read(path) for path in split.images[start : start + BATCH]]
@@ -53,4 +55,14 @@ def _kept(
             partial = file.with_suffix(".partial.npy")
             np.save(partial, np.concatenate(chunks))
             partial.replace(file)
-    return torch.from_numpy(np.load(file, allow_pickle=False, mmap_mode="c"))  # what is not looked at is not read
+            kept = read_kept(file)
+    assert kept is not None
+    return kept
+
+
+def read_kept(file: Path) -> Tensor | None:
+    """None where there is none, or no array of numbers; what is not looked at is not read."""
+    try:
+        return torch.from_numpy(np.load(file, allow_pickle=False, mmap_mode="c"))
+    except (OSError, ValueError, TypeError):
+        return None
