@@ -95,6 +95,7 @@ def open_server(folder: RunFolder, port: int) -> WSGIServer:
     Raises: ConfigError when the port is taken; ImportError where optuna-dashboard is not installed.
     """
     from optuna.artifacts import FileSystemArtifactStore
+    from optuna.storages import get_storage
     from optuna_dashboard import wsgi
 
     from nas import config as configs
@@ -102,7 +103,8 @@ def open_server(folder: RunFolder, port: int) -> WSGIServer:
 
     url = configs.load(folder.config_file, {}, []).storage or folder.default_storage
     connect(url).dispose()  # says in one line when the database does not answer
-    pages = wsgi(optuna_storage(url), artifact_store=FileSystemArtifactStore(_shelf(folder)))
+    kept = get_storage(optuna_storage(url))  # finished trials are read once, and not all of them at each look
+    pages = wsgi(kept, artifact_store=FileSystemArtifactStore(_shelf(folder)))
     try:
         return make_server(HOST, port, guard(pages), server_class=_Server, handler_class=_Quiet)
     except OSError as error:
