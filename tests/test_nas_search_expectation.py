@@ -33,6 +33,8 @@ def test_more_work_and_a_slower_machine_are_expected_to_take_longer(tmp_path: Pa
         slower = replace(usual, canary_ms=3.0)
         assert slower.trainings_s(space[:3], 120) == pytest.approx(2 * usual.trainings_s(space[:3], 120))
         assert usual.trainings_s(space[:1], 240) > 1.5 * usual.trainings_s(space[:1], 120)
+        shallow, deep = (next(one for one in space if one.lm_depth == depth) for depth in (1, 6))
+        assert usual.trainings_s([deep], 120) > 2 * usual.trainings_s([shallow], 120)
 
 
 def test_what_a_search_took_is_what_the_next_of_its_kind_is_expected_to_take(tmp_path: Path) -> None:
@@ -44,7 +46,7 @@ def test_what_a_search_took_is_what_the_next_of_its_kind_is_expected_to_take(tmp
         assert first.learn(ran, trained) == (18.0, 60.0)
         again = pace(cache)
         assert again.trials_s(chosen) == pytest.approx(18.0)
-        assert again.trainings_s(chosen[:2], 120) == pytest.approx(60.0)
+        assert 60 < again.trainings_s(chosen[:2], 120) < 120  # with its tests, which no record holds
         assert pace(cache, space="microvlm").trials_s(chosen) != pytest.approx(18.0)
         assert first.learn([], {}) == (0, 0) and pace(cache).trials_s(chosen) == pytest.approx(18.0)
 

@@ -2,8 +2,9 @@
 
 The constants speak of two cores: building and scoring by the default proxies took 0.23 s a trial of `pocket` (93
 million parameters) in one thread at a canary of 1.5 ms; training ran at 0.65 and encoder features at 0.4 of the
-canary's FLOPs per second. What a search then took, as a multiple of that, is kept in the user's cache: the next of its
-kind here is expected to take as much.
+canary's FLOPs per second. Small models take what starting their kernels takes: 52, 111 and 165 ms a step with one,
+three and six layers of `micro`, and 1.5 ms a question that is asked (bench/search/RESULTS.md). What a search then took,
+as a multiple of that, is kept in the user's cache: the next of its kind here is expected to take as much.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from nas.train.recipe import Recipe
 from search_spaces import Candidate
 
 CANARY_FLOPS = 2 * 512**3
-TRIAL_S, TRIAL_S_PER_PARAM, REFERENCE_CANARY_MS = 0.05, 2e-9, 1.5
+TRIAL_S, TRIAL_S_PER_PARAM, REFERENCE_CANARY_MS = 0.07, 2e-9, 1.5
 TRAIN_SHARE, FEATURE_SHARE = 0.65, 0.4
-TEXT_TOKENS, TEST_QUESTIONS = 12, 5  # of a question with its answer; of a held-out image
+STEP_S, STEP_S_PER_LAYER, QUESTION_S = 0.02, 0.025, 1.5e-3
+TEXT_TOKENS, TEST_QUESTIONS = 12, 10  # of a question with its answer; of a held-out image
 TYPICAL = 12  # designs that stand for those that will be trained
 END_TO_END_S = 12  # a finalist and a device that can be measured: its model in a process of its own, and the rounds
 
@@ -46,21 +48,41 @@ class Pace:
     def trials_s(self, candidates: Sequence[Candidate]) -> float:
         """All of them built and scored on one worker."""
         params = cost_of_candidates(candidates, self.problem.workload).params.sum()
-        slower, proxies = self.canary_ms / REFERENCE_CANARY_MS, len(self.problem.config.proxies or DEFAULT)
-        scoring = TRIAL_S_PER_PARAM * float(params) * slower * (1 + proxies) / (1 + len(DEFAULT))
+        proxies = len(self.problem.config.proxies or DEFAULT)
+        scoring = TRIAL_S_PER_PARAM * float(params) * self._slower * (1 + proxies) / (1 + len(DEFAULT))
         return (TRIAL_S * len(candidates) + scoring) * self._learnt(self._trials)
 
     def trainings_s(self, candidates: Sequence[Candidate], steps: int) -> float:
         """All of them trained and tested, with the features of encoders that are new to the list."""
-        config, recipe = self.problem.config, Recipe(steps=steps)
-        rate = CANARY_FLOPS / (self.canary_ms / 1e3)
+        return (self._steps_s(candidates, steps) + self._tests_s(candidates)) * self._learnt(self._trainings)
+
+    def _steps_s(self, candidates: Sequence[Candidate], steps: int) -> float:
+        """Features and training alone, which is what a training's record says it took."""
+        recipe = Recipe(steps=steps)
         costs = cost_of_candidates(candidates, self.problem.workload)
         seen = recipe.steps * recipe.images * (costs.visual_tokens + recipe.questions * TEXT_TOKENS)
-        asked = config.train_images / 4 * (costs.visual_tokens + TEST_QUESTIONS * TEXT_TOKENS)
-        flops = float((costs.lm_body_params * (6 * seen + 2 * asked)).sum())
         views = {(one.encoder, one.resolution): place for place, one in enumerate(candidates)}
-        vision = 1.25 * config.train_images * float(costs.vision_flops[list(views.values())].sum())
-        return (flops / TRAIN_SHARE + vision / FEATURE_SHARE) / rate * self._learnt(self._trainings)
+        vision = 1.25 * self.problem.config.train_images * float(costs.vision_flops[list(views.values())].sum())
+        products = float((costs.lm_body_params * 6 * seen).sum()) / TRAIN_SHARE + vision / FEATURE_SHARE
+        starting_s = steps * sum(STEP_S + STEP_S_PER_LAYER * one.lm_depth for one in candidates)
+        return products / self._rate + starting_s * self._slower
+
+    def _tests_s(self, candidates: Sequence[Candidate]) -> float:
+        images = self.problem.config.train_images / 4
+        costs = cost_of_candidates(candidates, self.problem.workload)
+        asked = images * (costs.visual_tokens + TEST_QUESTIONS * TEXT_TOKENS)
+        products_s = float((costs.lm_body_params * 2 * asked).sum()) / TRAIN_SHARE / self._rate
+        return products_s + len(candidates) * images * TEST_QUESTIONS * QUESTION_S * self._slower
+
+    @property
+    def _rate(self) -> float:
+        """FLOPs a second of the canary."""
+        return CANARY_FLOPS / (self.canary_ms / 1e3)
+
+    @property
+    def _slower(self) -> float:
+        """Than the machine that the constants speak of."""
+        return self.canary_ms / REFERENCE_CANARY_MS
 
     def learn(self, evaluations: Sequence[Evaluation], trainings: Mapping[str, Training]) -> tuple[float, float]:
         """Seconds that a run's own trials and trainings took; keeps by how much the closed form missed them."""
@@ -73,7 +95,8 @@ class Pace:
         own = [key for key, one in trainings.items() if key in known and one.steps == steps]
         trainings_s = sum(trainings[key].train_s for key in own)
         if own:
-            self._keep(self._trainings, trainings_s, self.trainings_s([known[key] for key in own], steps))
+            expected_s = self._steps_s([known[key] for key in own], steps) * self._learnt(self._trainings)
+            self._keep(self._trainings, trainings_s, expected_s)
         return trials_s, trainings_s
 
     @property
