@@ -227,7 +227,9 @@ class Budgets(_Record):
     latency_ms: Positive | None = None
     vision_ms: Positive | None = Field(default=None, description="of the encoder alone")
     memory_gib: Positive | None = None
-    energy_j: None = Field(default=None, description="energy is measured of whole requests only, never composed: leave it null")
+    energy_j: None = Field(
+        default=None, description="energy is measured of whole requests only, never composed: leave it null"
+    )
 
     @property
     def bounds(self) -> dict[str, float]:

@@ -96,7 +96,7 @@ def describe(run: Run) -> dict[str, Any]:
         "space": config.space,
         "devices": problem.devices,
         "workload": config.workload or problem.workload.name,
-        "request": problem.workload.model_dump(include={"images", "prompt_tokens", "new_tokens", "batch"}),
+        "request": problem.workload.model_dump(exclude={"name", "description"}),
         "objectives": problem.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],
         "limits": checks.limits(run.problem, run.evaluations),

@@ -72,12 +72,21 @@ def _sentence(line: str) -> str:
     return f"<p><b>{escape(subject)}{colon}</b>{escape(rest)}</p>" if colon else f"<p>{escape(line)}</p>"
 
 
+def _shown_or_heard(request: dict[str, int]) -> str:
+    """The pictures or the sound of one request; of several turns, of each."""
+    thing = "clip" if request["seconds"] or request["frames"] > 1 else "image"
+    said = f"{request['images']} {thing}{'s' * (request['images'] > 1)}"
+    said += f" of {request['seconds']} s" * bool(request["seconds"])
+    said += f" of {request['frames']} frames" * (request["frames"] > 1)
+    return said + f" in each of {request['turns']} turns" * (request["turns"] > 1)
+
+
 def _asked(found: dict[str, Any]) -> str:
     request, counts = found["request"], found["counts"]
     asked = {
         "space": f"{found['space']} ({found['search']['space_size']} designs)",
         "device": ", ".join(found["devices"]),
-        "workload": f"{found['workload']}: {request['images']} image, {request['prompt_tokens']} prompt tokens, "
+        "workload": f"{found['workload']}: {_shown_or_heard(request)}, {request['prompt_tokens']} prompt tokens, "
         f"{request['new_tokens']} new tokens, batch {request['batch']}",
         "objectives": ", ".join(found["objectives"]),
         "constraints": "; ".join(limit_text(found, text) for text in found["constraints"]) or "none",
