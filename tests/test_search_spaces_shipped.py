@@ -11,7 +11,7 @@ import search_spaces
 from nas.cost import cost
 from search_spaces.rules import buildable
 
-LARGE = ("edge", "video-edge", "laptop", "full")
+LARGE = ("edge", "video-edge", "audio-edge", "laptop", "full")
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("edge", 64), ("video-edge", 64), ("laptop", 81), ("full", 49)])
@@ -23,7 +23,8 @@ def test_the_baseline_reads_as_many_visual_tokens_as_the_published_model(name: s
 
 @pytest.mark.parametrize("name", LARGE)
 def test_what_is_drawn_is_buildable_and_has_a_cost(name: str) -> None:
-    workload, space = nas.workload.load("vqa-short"), search_spaces.load(name)
+    space = search_spaces.load(name)
+    workload = nas.workload.of_space(space)
     assert not space.enumerable
     for candidate in space.draw(200, random.Random(3)):
         assert buildable(candidate) is None
