@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nas.latency.calibrated import CalibratedModel, fit, spread
+from nas.latency.spread import apart_in_each
 
 NAMES = ("one", "flops", "bytes")
 RATES = np.array([0.5, 2.0, 0.3])
@@ -77,3 +78,13 @@ def test_few_points_are_all_chosen_once(count: int) -> None:
 
 def test_equal_points_are_no_trouble() -> None:
     assert sorted(spread(np.ones((6, 2)), 6)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_points_that_are_ranked_differ_in_every_column() -> None:
+    """Six of a grid of six by six share no row and no column; of two points in one place the rarer kind comes."""
+    first, second, kind = np.meshgrid(np.arange(6.0), np.arange(6.0), np.arange(2.0))
+    points, kinds = np.c_[first.ravel(), second.ravel()], kind.reshape(-1, 1)
+    chosen = apart_in_each(points, kinds, 6)
+    assert all(len(set(column)) == 6 for column in points[chosen].T)
+    assert kinds[chosen].sum() == 3
+    assert sorted(apart_in_each(points, kinds, 72)) == list(range(72))

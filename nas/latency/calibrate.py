@@ -18,7 +18,7 @@ from nas.latency.compose import compose
 from nas.latency.device import Device, Timings
 from nas.latency.estimate import calibration_file
 from nas.latency.request import EndToEnd
-from nas.latency.spread import farthest
+from nas.latency.spread import apart_in_each
 from nas.latency.terms import needed
 from nas.latency.work import FEATURES, features
 from nas.workload import Workload
@@ -73,11 +73,11 @@ def keep(model: CalibratedModel, device: str) -> Path:
 
 
 def spread(candidates: Sequence[Candidate], workload: Workload, timings: Timings, count: int) -> list[Candidate]:
-    """Candidates far apart in composed TTFT and time per token: the fastest first, then always the farthest."""
+    """Candidates far apart in each of the composed metrics, of many encoders and connectors; the fastest first."""
     found = [compose(candidate, workload, timings, timings.context.runtime) for candidate in candidates]
-    points = np.log([[latency.ttft_ms, latency.tpot_ms] for latency in found])
-    depths = [candidate.lm_depth for candidate in candidates]  # equal depths decode alike and could not be ranked
-    return [candidates[index] for index in farthest(points, count, largest_first=False, groups=depths)]
+    points = np.log([[getattr(latency, metric) for metric in METRICS] for latency in found])
+    kinds = [[one.encoder, str(one.resolution), one.projector, one.compression] for one in candidates]
+    return [candidates[index] for index in apart_in_each(points, kinds, count)]
 
 
 def check_composition(

@@ -6,24 +6,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LLOYD_STEPS = 30
+NEARLY = 0.75
 
 
-def farthest(
-    points: ArrayLike, count: int, *, largest_first: bool = True, groups: ArrayLike | None = None
-) -> list[int]:
-    """Indices of `count` of the points (n, k): an extreme one, then always the one farthest from those chosen.
+def farthest(points: ArrayLike, count: int) -> list[int]:
+    """Indices of `count` of the points (n, k): the largest, then always the one farthest from those chosen.
 
-    Columns are brought to one scale. With `groups` (n), no group is taken twice before each was taken once.
+    Columns are brought to one scale.
     """
     scaled = _scaled(points)
-    sums = scaled.sum(axis=1)
-    chosen = [int(sums.argmax() if largest_first else sums.argmin())]
+    chosen = [int(scaled.sum(axis=1).argmax())]
     distance = np.linalg.norm(scaled - scaled[chosen[0]], axis=1)
-    kinds = None if groups is None else np.asarray(groups)
     while len(chosen) < min(count, len(scaled)):
-        fresh = np.zeros(len(scaled), dtype=bool) if kinds is None else ~np.isin(kinds, kinds[chosen])
-        chosen.append(int(np.where(fresh, distance, -1.0).argmax() if fresh.any() else distance.argmax()))
+        chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(scaled - scaled[chosen[-1]], axis=1))
+    return chosen
+
+
+def apart_in_each(points: ArrayLike, kinds: ArrayLike, count: int) -> list[int]:
+    """Indices of `count` of the points (n, k): the smallest, then always one far from those chosen, of kinds (n, j)
+    that they have least of.
+
+    Two points are as far apart as in the column in which they are nearest, so that every column can rank them. Far: at
+    least NEARLY of the farthest; where none is left that differs in all columns, any other comes.
+    """
+    raw, labels = np.asarray(points, dtype=float), np.asarray(kinds)
+    chosen = [int(raw.sum(axis=1).argmin())]
+    distance, taken = np.full(len(raw), np.inf), np.zeros(len(raw))
+    while len(chosen) < min(count, len(raw)):
+        distance = np.minimum(distance, np.abs(raw - raw[chosen[-1]]).min(axis=1))
+        distance[chosen] = -1.0
+        taken += (labels == labels[chosen[-1]]).sum(axis=1)
+        far = np.flatnonzero(distance >= NEARLY * distance.max())
+        chosen.append(int(min(far, key=lambda index: (taken[index], -distance[index]))))
     return chosen
 
 
