@@ -22,7 +22,9 @@ class How(StrEnum):
 def latency(
     candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.yaml")],
     device: Annotated[str, typer.Option(help="local, shipped name or YAML file.")] = "local",
-    workload: Annotated[str, typer.Option(help="Shipped name or YAML file.")] = "vqa-short",
+    workload: Annotated[
+        str | None, typer.Option(help="Shipped name or YAML file; default: vqa-short, or audio-clip where it hears.")
+    ] = None,
     how: Annotated[
         How,
         typer.Option(help="composed: from blocks; measured: whole requests; estimated: without the device."),
@@ -45,8 +47,7 @@ def latency(
 
     check(runtime, dtype)
     design = search_spaces.load_candidate(candidate)
-    profile, asked = hardware_profiles.load(device), nas.workload.load(workload)
-    nas.workload.check_hears(asked, [design.encoder])
+    profile, asked = hardware_profiles.load(device), nas.workload.of_encoder(design.encoder, workload)
     profile.check_room(cost(design, asked).memory_gib, str(design))
     beside: dict[str, Any] = {}
     if how is How.estimated:

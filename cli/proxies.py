@@ -57,7 +57,7 @@ def score_candidate(
     for name in proxy or []:
         get(name)
     design = load_candidate(candidate)
-    quality = prior(design, cost(design, workload.load("vqa-short")))
+    quality = prior(design, cost(design, workload.of_encoder(design.encoder)))
     talk().print(f"building {design}", highlight=False)
     scores = score.score_candidate(design, seed, score.proxies_of(design, proxy))
     if as_json:

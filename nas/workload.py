@@ -41,6 +41,13 @@ def of_space(space: SearchSpace, name_or_path: str | None = None) -> Workload:
     return workload
 
 
+def of_encoder(name: str, workload: str | None = None) -> Workload:
+    """The named workload, else the shortest that this encoder takes. Raises: UnknownNameError, ConfigError."""
+    found = load(workload or ("audio-clip" if encoder(name).mels else "vqa-short"))
+    check_hears(found, [name])
+    return found
+
+
 def check_hears(workload: Workload, encoders: Sequence[str]) -> None:
     """Sound is asked about by a workload of sound, pictures by the others. Raises: ConfigError."""
     for name in encoders:

@@ -142,6 +142,7 @@ def test_rules_keep_from_sound_what_needs_a_picture() -> None:
 def test_a_workload_and_the_encoders_of_a_space_are_of_one_sense() -> None:
     assert nas.workload.of_space(search_spaces.load("audio-edge")) == CLIP
     assert nas.workload.of_space(search_spaces.load("video-edge")).name == "video"
+    assert nas.workload.of_encoder("whisper-tiny") == CLIP
     with pytest.raises(ConfigError, match=r"vqa-short has pictures, .* whisper-tiny takes sound; .*audio-clip"):
         nas.workload.of_space(search_spaces.load("audio-edge"), "vqa-short")
     with pytest.raises(ConfigError, match="audio-clip has sound, but encoder conv-micro takes pictures"):
