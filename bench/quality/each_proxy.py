@@ -2,6 +2,7 @@
 
 python bench/quality/each_proxy.py                   tau on `main`, all and within 10 % params; seconds there
 python bench/quality/each_proxy.py --cost 20         seconds a candidate of the default set on `pocket`, one thread
+python bench/quality/each_proxy.py --passes 20       seconds of all that share the pass on designs of main: alone, together
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ from anchored import REFERENCE, rows
 from nas import workload
 from nas.cost import cost
 from nas.quality.agreement import agreement, agreement_at_equal_cost
+
+# By what they read: activations, the loss, gradients by weights, by layers' outputs, of each sample.
+PASSES = [
+    ["attention-confidence", "softmax-confidence", "naswot", "swap", "near", "meco", "w-pca", "block-influence",
+     "az-expressivity", "az-progressivity"],
+    ["calibration-loss"], ["grad-norm", "snip", "plain", "dss"], ["fisher"], ["gradsign", "zico"],
+]  # fmt: skip
 
 
 def signal() -> None:
@@ -71,11 +79,38 @@ def pocket_cost(count: int) -> None:
         print(f"{name:22} median {np.median(seconds):.4f} s")
 
 
+def passes(count: int) -> None:
+    import torch
+
+    from nas.model import build
+    from nas.quality.score import probe_batch, score
+
+    torch.set_num_threads(1)
+    designs = [row["candidate"] for row in rows() if row["set"] == "main"][:count]
+    names = [name for kind in PASSES for name in kind]
+    ways = {"a pass each": [[name] for name in names], "a pass a kind": PASSES, "one pass": [names]}
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for design in designs:
+        model = build(design, seed=0)
+        batch = probe_batch(model, 0)
+        score(model, batch, names)  # imports, the encoder's tokens
+        for way, parts in ways.items():
+            start = time.perf_counter()
+            for part in parts:
+                score(model, batch, part)
+            taken[way].append(time.perf_counter() - start)
+    for way, seconds in taken.items():
+        print(f"{len(names)} proxies of {count} designs of main, {way}: median {np.median(seconds):.3f} s")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--cost", type=int, default=0)
+    arguments.add_argument("--passes", type=int, default=0)
     given = arguments.parse_args()
-    if given.cost:
+    if given.passes:
+        passes(given.passes)
+    elif given.cost:
         pocket_cost(given.cost)
     else:
         signal()

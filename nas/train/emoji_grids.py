@@ -31,13 +31,18 @@ from nas.train.emoji_pictures import (
     save,
 )
 
-VERSION = 2  # of the pictures: part of the folder's name
+VERSION = 3  # of the pictures: part of the folder's name
 COUNTS = (0, 1, 2)  # emoji of each category in a grid, in any order
 COLOURS = {"pink": (255, 170, 200), "green": (150, 220, 150), "blue": (140, 180, 250), "orange": (255, 190, 110)}
 ROWS, COLUMNS = ("top", "bottom"), ("left", "right")
 SIDES: dict[str, Place] = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 KINDS = ("at", "category", "colour", "beside", "many", "there", "easy-colour", "easy-shape")
-ASKED = {"train": 2, "test": 4}  # questions of a kind about one grid
+# Questions of a kind about one grid at most, and as many "any X?" with the answer no as with yes. Of training
+# fewer of those that a caption answers.
+ASKED = {
+    "train": {"at": 1, "category": 1, "colour": 2, "beside": 2, "many": 3, "there": 2},
+    "test": {"at": 3, "category": 3, "colour": 3, "beside": 4, "many": 3, "there": 3},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +104,24 @@ def _grid(generator: random.Random, shape: str, picture: Path, asked: tuple[Ques
     return Grid(cells, own, shape, picture, asked)
 
 
-def _questions(grid: Grid, asked: int, generator: random.Random) -> Iterator[tuple[str, str, str]]:
-    """(kind, text, answer): `asked` of each kind at most."""
-    cells = grid.cells
-    for place in generator.sample(sorted(cells), min(asked, len(cells))):
+def _questions(grid: Grid, asked: dict[str, int], generator: random.Random) -> Iterator[tuple[str, str, str]]:
+    """(kind, text, answer)."""
+    cells, pairs = grid.cells, list(_neighbours(grid.cells))
+    for place in generator.sample(sorted(cells), asked["at"]):
         yield "at", f"what at {_name(place)}?", cells[place].name
-    for place in generator.sample(sorted(cells), min(asked, len(cells))):
+    for place in generator.sample(sorted(cells), asked["category"]):
         yield "category", f"category at {_name(place)}?", CATEGORY_OF[cells[place].name]
-    for place in generator.sample(sorted(cells), min(asked, len(cells))):
+    for place in generator.sample(sorted(cells), asked["colour"]):
         yield "colour", f"color behind {cells[place].name}?", cells[place].colour
-    pairs = list(_neighbours(cells))
-    for side, known, other in generator.sample(pairs, min(asked, len(pairs))):
+    for side, known, other in generator.sample(pairs, asked["beside"]):
         yield "beside", f"what {side} {known}?", other
     counts = Counter(CATEGORY_OF[cell.name] for cell in cells.values())
-    for category in generator.sample(sorted(CODES), min(asked, len(CODES))):
+    for category in generator.sample(sorted(CODES), asked["many"]):
         yield "many", f"how many {category}?", str(counts[category])
     present = {cell.name for cell in cells.values()}
-    for name in generator.sample(sorted(present), asked // 2):
-        yield "there", f"any {name}?", "yes"
-    for name in generator.sample(sorted(set(NAMES) - present), asked // 2):
-        yield "there", f"any {name}?", "no"
+    for answer, names in (("yes", present), ("no", set(NAMES) - present)):
+        for name in generator.sample(sorted(names), asked["there"]):
+            yield "there", f"any {name}?", answer
     for question in grid.asked:
         yield question.kind, question.text, question.answer
 
