@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE, CELL = 2, 96  # cells of a side, pixels of a cell
-SMALLEST, LARGEST, TURN = 32, 52, 20  # pixels of an emoji; degrees either way
+SMALLEST, LARGEST, TURN = 20, 80, 20  # pixels of an emoji: some are hard to see, none too hard for all; degrees
 GROUND = (225, 225, 225)
 CODES: dict[str, dict[str, str]] = {
     "animal": {"fish": "1F41F", "elephant": "1F418", "turtle": "1F422", "penguin": "1F427", "dog": "1F415"},
