@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE, CELL = 2, 96  # cells of a side, pixels of a cell
-SMALLEST, LARGEST, TURN = 20, 80, 20  # pixels of an emoji: some are hard to see, none too hard for all; degrees
+SMALLEST, LARGEST = 20, 80  # pixels of a picture in its cell: some are too small for any design, most are not
+TURN = 20  # degrees of an emoji, either way
 GROUND = (225, 225, 225)
 CODES: dict[str, dict[str, str]] = {
     "animal": {"fish": "1F41F", "elephant": "1F418", "turtle": "1F422", "penguin": "1F427", "dog": "1F415"},
