@@ -65,11 +65,12 @@ def plain(trials: int, storage: str | RDBStorage) -> list[float]:
     import optuna
 
     import search_spaces
-    from nas.search.proposer import sampler
+    from nas.search.proposer import POPULATION
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     axes = search_spaces.load("pocket").axes
-    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler(SAMPLER, 0))
+    sampler = optuna.samplers.NSGAIISampler(seed=0, population_size=POPULATION)
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler)
     generator, ends = np.random.default_rng(0), [time.perf_counter()]
     for _ in range(trials):
         trial = study.ask()
