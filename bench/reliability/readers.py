@@ -75,7 +75,7 @@ def main() -> int:
     summary = {
         "written": written, "stored": len(stored), "distinct": len({one.key for one in stored}), "reads by reader": [len(c) for c in counts],
         "every reader saw it grow": all(c == sorted(c) and c[-1] > c[0] for c in counts),
-        "answers of the dashboard": len(answers),
+        "answers of the dashboard": len(answers), "slowest s": round(max(answers, default=0.0), 1),
     }  # fmt: skip
     print(json.dumps(summary))
     return 0 if len(stored) == written == summary["distinct"] and summary["every reader saw it grow"] else 1
@@ -127,16 +127,18 @@ def read(url: str, study: str, done: Event, seen: multiprocessing.Queue[list[int
     seen.put(counts)
 
 
-def watch(path: Path, done: Event, looked: multiprocessing.Queue[list[int]]) -> None:
-    """The dashboard's own pages, as a browser asks for them."""
+def watch(path: Path, done: Event, looked: multiprocessing.Queue[list[float]]) -> None:
+    """The dashboard's own pages, as a browser asks for them: how long each answer took."""
     found = []
     with board.open_server(RunFolder(path), 0) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
         serving.start()
         url = f"http://127.0.0.1:{server.server_port}/api/studies/1?after=0"
         while not done.wait(10):
+            asked = time.monotonic()
             with urllib.request.urlopen(url, timeout=120) as page:
-                found.append(len(json.load(page)["trials"]))
+                json.load(page)
+            found.append(time.monotonic() - asked)
         server.shutdown()
         serving.join()
     looked.put(found)
