@@ -224,6 +224,8 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         With fastv, logits are those of the positions that are kept; training and `labels` see every token.
         """
         visual = None
+        if self.fastv is not None:
+            self.fastv.mark(None)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("forward needs input_ids or inputs_embeds")
@@ -232,13 +234,9 @@ class MultimodalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
             elif pixel_values is not None:
                 visual = self.encode_images(pixel_values)
             inputs_embeds = self.embed(input_ids, visual)
-            if self.fastv is not None:
-                if visual is not None and labels is None and not self.training:
-                    self.fastv.mark(
-                        input_ids == self.language_spec.image_token_id, visual[..., 0].numel() // len(input_ids)
-                    )
-                else:
-                    self.fastv.mark(None)
+            if self.fastv is not None and visual is not None and labels is None and not self.training:
+                places = input_ids == self.language_spec.image_token_id
+                self.fastv.mark(places, visual[..., 0].numel() // len(input_ids))
         if past_key_values is None and kwargs.get("use_cache") is not False:
             past_key_values = self.new_cache()
         with self.seeing(visual, past_key_values):
