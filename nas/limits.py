@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from nas.records import GIB
+
 SHARE_OF_FREE = 0.9  # of the memory that is free when an evaluation starts
+REFUSALS = ("allocate memory", "could not create a primitive", "bad_alloc")  # of torch's allocator, oneDNN, C++
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,10 @@ class _ExpiredError(BaseException):
 def within(limits: Limits) -> Iterator[None]:
     """Holds this process to the limits while the body runs.
 
-    Memory is what the process may add in private writable pages (RLIMIT_DATA, Linux only): torch raises RuntimeError,
-    Python MemoryError, and nothing was swapped or killed. Time is a signal to the main thread, heard between two
-    Python instructions: a single call that never returns is stopped by nobody but a Ray executor.
+    Memory is what the process may add in private writable pages (RLIMIT_DATA, Linux only): what is refused raises
+    MemoryError, whatever library asked for it, and nothing was swapped or killed. Time is a signal to the main
+    thread, heard between two Python instructions: a single call that never returns is stopped by nobody but an
+    executor with processes.
     """
     with _memory(limits), _time(limits.timeout_s):
         yield
@@ -48,11 +52,17 @@ def _memory(limits: Limits) -> Iterator[None]:
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = _held_bytes() + (limits.memory_bytes or _share_bytes(limits.sharers or os.cpu_count() or 1))
+    more = limits.memory_bytes or _share_bytes(limits.sharers or os.cpu_count() or 1)
+    allowed = _held_bytes() + more
     soft = min([allowed] + [bound for bound in before if bound != resource.RLIM_INFINITY])
     resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
     try:
         yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in REFUSALS):
+            allowance = f"the {more / GIB:.3g} GiB of memory that it may take"
+            raise MemoryError(f"wants more than {allowance}: {error!r}") from error
+        raise
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 

@@ -16,10 +16,10 @@ from nas.errors import RunnerError
 
 
 def started(workers: int) -> Any:
-    """Ray with a cluster of its own, which ends with this process.
+    """Ray with a cluster of its own, which ends with this process, listens on loopback only and asks for a token.
 
-    Ray listens on every interface of the machine, whatever address it is given; so its processes share a token that
-    nobody else has, and refuse who lacks it.
+    Ray takes a local address it is given for the machine's outward one, and then listens on every interface; that it
+    is to be a cluster of one machine it is told by the variable for the systems where it knows no other.
     """
     with _only_ours():
         import ray
@@ -43,7 +43,12 @@ def started(workers: int) -> Any:
 @contextmanager
 def _only_ours() -> Iterator[None]:
     """Environment of a cluster that is ours alone; processes that are started later do not see it."""
-    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token(), "RAY_USAGE_STATS_ENABLED": "0"}
+    ours = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": _token(),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:

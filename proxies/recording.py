@@ -97,7 +97,7 @@ class _Listener(TorchFunctionMode):
 
     def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in ACTIVATIONS:  # some work in place: what went in is read before
+        if func in ACTIVATIONS and args[0].ndim > 1:  # not a gate, which is no sample's; before, as some work in place
             self.recording.codes.append((args[0] > 0).flatten(1))
         output = func(*args, **kwargs)
         if func in ACTIVATIONS and output.ndim == 3:

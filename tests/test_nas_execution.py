@@ -118,15 +118,16 @@ def test_a_cluster_whose_head_was_killed_is_given_up_in_one_line() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules
 def test_a_stranger_is_not_let_into_the_cluster_of_a_search() -> None:
-    """Ray listens on every interface, so that another user's process could reach it."""
+    """Another user's process of the same machine could reach it."""
     executor = RayExecutor(evaluate, workers=1, timeout_s=300)
     try:
         address = executor.ray.get_runtime_context().gcs_address
         code = f"import ray; ray.init(address={address!r}); print('let in')"
         logins = [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}]
+        local = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else Ray asks at the outward address, where nobody listens
         strangers = [
             subprocess.Popen(
-                [sys.executable, "-c", code], env={**os.environ, **login}, stdout=subprocess.PIPE,
+                [sys.executable, "-c", code], env={**os.environ, **local, **login}, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, text=True,
             )
             for login in logins
@@ -138,3 +139,22 @@ def test_a_stranger_is_not_let_into_the_cluster_of_a_search() -> None:
         executor.close()
     assert said == ["", ""] and all(stranger.returncode for stranger in strangers)
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+LISTENERS = """
+import ipaddress, psutil
+from nas.ray_session import started
+
+ray = started(1)
+own = [psutil.Process(), *psutil.Process().children(recursive=True)]
+found = [one.laddr.ip for process in own for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+assert len(found) > 3, found
+for ip in map(ipaddress.ip_address, found):
+    assert ip.is_loopback or ip.ipv4_mapped.is_loopback, ip
+ray.shutdown()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems list a process's sockets to its owner only")
+def test_the_cluster_of_a_search_listens_on_loopback_only() -> None:
+    subprocess.run([sys.executable, "-c", LISTENERS], check=True)

@@ -54,7 +54,9 @@ def test_unknown_proxy_names_the_near_miss() -> None:
 
 
 def test_value_that_is_not_finite_is_refused_with_a_reason() -> None:
-    endless = Proxy("endless", "p", "e", True, frozenset(), "any", False, lambda model, batch, splits: float("inf"))
+    endless = Proxy(
+        "endless", "p", "e", True, frozenset(), "any", False, False, lambda model, batch, splits: float("inf")
+    )
     with pytest.raises(ProxyError, match="endless of this model is inf"):
         endless.score(TinyMultimodal(), tiny_batch())
 
@@ -67,7 +69,7 @@ def double_weights(model: nn.Module, batch: ProbeBatch, splits: int) -> float:
 
 
 def test_undeclared_write_to_weights_is_caught() -> None:
-    silent = Proxy("silent", "p", "e", True, frozenset(), "any", False, double_weights)
+    silent = Proxy("silent", "p", "e", True, frozenset(), "any", False, False, double_weights)
     with pytest.raises(RuntimeError, match="changes_weights"):
         silent.score(TinyMultimodal(), tiny_batch())
 
@@ -75,7 +77,7 @@ def test_undeclared_write_to_weights_is_caught() -> None:
 def test_declared_write_to_weights_is_undone() -> None:
     model = TinyMultimodal()
     before = [tensor.clone() for tensor in model.state_dict().values()]
-    Proxy("open", "p", "e", True, frozenset(), "any", True, double_weights).score(model, tiny_batch())
+    Proxy("open", "p", "e", True, frozenset(), "any", True, False, double_weights).score(model, tiny_batch())
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
 
 
