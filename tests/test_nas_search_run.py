@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from nas.pareto import hypervolume
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.exact import weigh
-from nas.search.problem import define
+from nas.search.problem import Problem, define
 from nas.search.run import run
 from nas.search.session import Listener
 from nas.search.trials import proposer_of
+from search_spaces import Candidate
 
 
 def searched(
@@ -125,6 +127,23 @@ def test_trials_in_process_have_one_thread_and_leave_as_many_as_before(tmp_path:
         threads = list[int]()
         searched(tmp_path, "threads", "raspberry-pi-5-8gb", heard=lambda *_: threads.append(torch.get_num_threads()))
         assert threads == [1] * 6
+
+
+def test_a_metric_that_is_no_number_costs_its_candidate_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, first = Problem.metrics, searched(tmp_path, "whole", "raspberry-pi-5-8gb")[2][0]
+    lost, file = first.key, tmp_path / "lost.yaml"
+    file.write_text(json.dumps(first.candidate), encoding="utf-8")
+
+    def sometimes(self: Problem, candidate: Candidate) -> dict[str, float]:
+        return metrics(self, candidate) | ({"quality": math.nan} if candidate.key == lost else {})
+
+    monkeypatch.setattr(Problem, "metrics", sometimes)
+    folder, _, finished = searched(tmp_path, "broken", "raspberry-pi-5-8gb", candidates=[str(file)])
+    of = {one.key: one for one in finished}
+    assert of[lost].status == "failed" and of[lost].error == "not finite: quality is nan"
+    assert {one.status for key, one in of.items() if key != lost} == {"complete"} and len(finished) == 6
+    found = json.loads((folder.path / "front.json").read_text(encoding="utf-8"))
+    assert lost not in {entry["key"] for entry in found["front"]}
 
 
 def test_the_funnel_without_a_cost_is_refused() -> None:
