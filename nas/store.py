@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 LOCK_TIMEOUT_S = 60
+WAL_PAUSE_S = 0.02
 RETRY_S = 1.0
 PATIENCE_S = 120  # a database server that went away is waited for this long
 
@@ -63,7 +65,15 @@ def _engine_options(sqlite: bool) -> dict[str, Any]:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    until = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # for this SQLite does not wait when others open or close the same file
+            if time.monotonic() > until:
+                raise
+            time.sleep(WAL_PAUSE_S)
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 
