@@ -66,11 +66,9 @@ def assemble(
     workload: Workload,
 ) -> dict[str, Count]:  # fmt: skip
     """The fields of a cost, from its parts; the parts are numbers, or columns with a row a candidate."""
-    batch, found = (
-        workload.batch,
-        request_tokens(workload, first.window, seen, between.tokens, between.dropped, between.crosses),
-    )
-    _, pictures, grids, visual_tokens, dropped, prompt, past = found
+    batch = workload.batch
+    found = request_tokens(workload, first.window, seen, between.tokens, between.dropped, between.crosses)
+    _, pictures, grids, visual_tokens, dropped, prompt, past, _ = found
     kept_past = past - (workload.turns - 1) * dropped
     context, forgotten = past + prompt + workload.new_tokens, workload.turns * dropped
     cross = CrossStack(decoding.hidden, decoding.depth * between.crosses)

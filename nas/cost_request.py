@@ -19,6 +19,7 @@ class RequestTokens(NamedTuple, Generic[Count]):
     dropped: Count  # of them, by fastv
     prompt: Count  # positions that a prefill computes
     past: Count  # positions that are in the cache before
+    context: Count  # mean positions that a decode step attends to
 
 
 def request_tokens(
@@ -32,6 +33,7 @@ def request_tokens(
     grids = workload.images * -(-frames // seen.merged) * seen.grids
     visual = grids * tokens
     prompt = visual * (1 - crosses) + workload.prompt_tokens
+    past = (workload.turns - 1) * (prompt + workload.new_tokens)
     return RequestTokens(
         photos=workload.images * frames,
         pictures=workload.images * frames * seen.pictures,
@@ -39,7 +41,8 @@ def request_tokens(
         visual=visual,
         dropped=grids * dropped,
         prompt=prompt,
-        past=(workload.turns - 1) * (prompt + workload.new_tokens),
+        past=past,
+        context=past + prompt + max(1, workload.new_tokens // 2),
     )
 
 

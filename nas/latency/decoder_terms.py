@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.cost_cross import CrossStack
+from nas.cost_request import RequestTokens
 from nas.errors import NotMeasuredError
-from nas.latency.amounts import Amounts
 from nas.latency.blocks import BlockKind, BlockSpec, Terms, changed_axes, merged
 from nas.workload import Workload
 from search_spaces import Candidate
@@ -53,7 +53,7 @@ def decoder_parts(phase: str, runtime: str) -> tuple[DecoderPart, ...]:
     return first, *(DecoderPart(kind, grid, depth) for depth in deeper)
 
 
-def prefill_terms(candidate: Candidate, workload: Workload, found: Amounts, runtime: str) -> Terms:
+def prefill_terms(candidate: Candidate, workload: Workload, found: RequestTokens[int], runtime: str) -> Terms:
     stack = _Stack(candidate, workload.batch, "prefill", runtime, found.past)
     every = stack.pruned(found.prompt, found.dropped)
     if found.dropped:
@@ -62,7 +62,7 @@ def prefill_terms(candidate: Candidate, workload: Workload, found: Amounts, runt
     return every + _crossing(candidate, workload.batch, "cross_prefill", workload.prompt_tokens, found.visual)
 
 
-def decode_terms(candidate: Candidate, workload: Workload, found: Amounts, runtime: str) -> Terms:
+def decode_terms(candidate: Candidate, workload: Workload, found: RequestTokens[int], runtime: str) -> Terms:
     every = _Stack(candidate, workload.batch, "decode", runtime).pruned(found.context, found.dropped)
     return every + _crossing(candidate, workload.batch, "cross_decode", 1, found.visual)
 

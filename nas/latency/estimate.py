@@ -18,7 +18,8 @@ from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Estimator
 from nas.cache_folder import cache_folder
 from nas.cost_cross import CrossStack
-from nas.latency.amounts import Amounts, amounts
+from nas.cost_request import RequestTokens
+from nas.latency.amounts import amounts
 from nas.latency.blocks import BlockSpec, Terms, changed_axes
 from nas.latency.calibrated import CalibratedModel, Prediction
 from nas.latency.decoder_terms import DECODER_AXES
@@ -88,7 +89,7 @@ def middles_ms(
     sheet, middles = datasheet(profile, setting.dtype), []
     for name in parts:
         if name == "preprocess_ms":
-            middles.append(_preprocess_ms(candidate, workload))
+            middles.append(_preprocess_ms(found, workload))
             continue
         total = _sum(blocks[name])
         work = _phase_work(total, PARTS[name], candidate, setting)
@@ -98,8 +99,8 @@ def middles_ms(
     return middles
 
 
-def _preprocess_ms(candidate: Candidate, workload: Workload) -> float:
-    return amounts(candidate, workload).photos * workload.batch * PREPROCESS.middle_ms
+def _preprocess_ms(found: RequestTokens[int], workload: Workload) -> float:
+    return found.photos * workload.batch * PREPROCESS.middle_ms
 
 
 def calibration_file(device: str) -> Path:
@@ -125,7 +126,7 @@ def _occurring(blocks: Mapping[str, Terms]) -> dict[str, Terms]:
     return {part: [term for term in several if term[0]] for part, several in blocks.items()}
 
 
-def _language_terms(candidate: Candidate, workload: Workload, found: Amounts) -> dict[str, Terms]:
+def _language_terms(candidate: Candidate, workload: Workload, found: RequestTokens[int]) -> dict[str, Terms]:
     """Prefill and decode step."""
     batch, lm, axes = workload.batch, candidate.lm, changed_axes(candidate, *DECODER_AXES)
     late = candidate.lm_depth - candidate.prune_layer if found.dropped else 0
@@ -178,7 +179,7 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
     )
     busy = np.array([each.middle_ms for each in found])
     parts = dict(zip(PARTS, (busy + launches).tolist(), strict=True))
-    parts["preprocess_ms"] = _preprocess_ms(candidate, workload)
+    parts["preprocess_ms"] = _preprocess_ms(amounts(candidate, workload), workload)
     often = np.array([1.0, 1.0, 1.0, workload.new_tokens - 1])
     total = request_ms(parts, workload.new_tokens)
     # The logarithm of a sum, to first order: its terms weighted with their share of the whole.

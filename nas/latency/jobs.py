@@ -93,9 +93,7 @@ class JobFactory:
         def run() -> object:
             embedded = model.get_input_embeddings()(ids)
             embedded = embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual)
-            cache = (
-                empty_cache(model.config, str(dict(block.axes).get("kv_cache", "native"))) if filled is None else filled
-            )
+            cache = _empty(model, block) if filled is None else filled
             return decode(model, cache, inputs_embeds=embedded).argmax(-1)
 
         return Job(block, run, restore)
@@ -109,7 +107,7 @@ class JobFactory:
 
     def _filled(self, model: PreTrainedModel, block: BlockSpec, length: int) -> tuple[DynamicCache, Callable[[], None]]:
         """A cache of so many positions, and what sets it back to them."""
-        filled = empty_cache(model.config, str(dict(block.axes).get("kv_cache", "native")))
+        filled = _empty(model, block)
         decode(model, filled, inputs_embeds=torch.randn(block.batch, length, model.config.hidden_size))
         return filled, kept_state(filled)
 
@@ -165,6 +163,11 @@ def causal_lm(lm: str, layers: int, axes: Axes = ()) -> PreTrainedModel:
     quantise(model, changed.get("lm_weights", "native"))
     model.train(False)
     return model
+
+
+def _empty(model: PreTrainedModel, block: BlockSpec) -> DynamicCache:
+    """A cache of the block's own precision."""
+    return empty_cache(model.config, str(dict(block.axes).get("kv_cache", "native")))
 
 
 def decode(model: PreTrainedModel, cache: DynamicCache, **inputs: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas.cost_connector import IN_ENCODER, PRUNES_BY_ATTENTION
+from nas.cost_request import RequestTokens
 from nas.cost_vision import second_encoder, token_width
 from nas.errors import NotMeasuredError
-from nas.latency.amounts import Amounts, amounts
+from nas.latency.amounts import amounts
 from nas.latency.blocks import BlockSpec, Terms, changed_axes, merged
 from nas.latency.decoder_terms import decode_terms, prefill_terms
 from nas.workload import Workload
@@ -70,7 +71,7 @@ def check_runs(candidate: Candidate, workload: Workload, runtime: str) -> None:
         )
 
 
-def seen_terms(candidate: Candidate, workload: Workload, found: Amounts) -> dict[str, Terms]:
+def seen_terms(candidate: Candidate, workload: Workload, found: RequestTokens[int]) -> dict[str, Terms]:
     """What comes before the language model."""
     batch = workload.batch
     return {
