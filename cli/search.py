@@ -43,6 +43,7 @@ def search(
     finalists: Annotated[int | None, typer.Option(help="Candidates of the front to train and measure.")] = None,
     rungs: Annotated[int | None, typer.Option(help="Rungs of training on the way to the finalists.")] = None,
     train_steps: Annotated[int | None, typer.Option(help="Training steps a finalist.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of LLaVA JSON with images or WAV files to train on.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. space.axes.lm_depth=[6,12]")
     ] = None,
@@ -78,14 +79,18 @@ def search(
         "trials": trials, "timeout_s": configs.duration(timeout), "workers": workers, "seed": seed, "sampler": sampler,
         "storage": storage, "cluster": cluster, "study": study, "out": folder, "anchors": anchors,
         "finalists": finalists, "rungs": rungs, "train_steps": train_steps, "start_from": start_from,
-        "candidates": candidate,
+        "candidates": candidate, "data": data,
     }  # fmt: skip
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define
+    from nas.search.training import check_data
     from nas.search.warm import named
 
+    if config.data is not None:  # a run is gone on with from anywhere
+        config = config.model_copy(update={"data": str(Path(config.data).resolve())})
     problem = define(config)  # everything a search names is read before anything is made
     named(problem)
+    check_data(problem)
     config = config.model_copy(update={"workload": config.workload or problem.space.workload})
     if config.start_from is not None:  # a run folder has another place than this one's
         found = run_folder.find(config.start_from, Path(config.out)).path
@@ -138,6 +143,7 @@ IDENTITY = (
     "seed",
     "sampler",
     "anchors",
+    "data",
     "storage",
 )
 
@@ -184,10 +190,10 @@ def go_on(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool = F
             progress.close()
             say(f"interrupted; what is known is written. Go on with: nas resume {made.path}")
             sys.exit(130)
-    _result(made, json_=json_, say=say)
+    _result(config, made, json_=json_, say=say)
 
 
-def _result(made: RunFolder, *, json_: bool, say: Any) -> None:
+def _result(config: SearchConfig, made: RunFolder, *, json_: bool, say: Any) -> None:
     from cli.report import print_front
     from nas import report
 
@@ -200,7 +206,8 @@ def _result(made: RunFolder, *, json_: bool, say: Any) -> None:
     print_front(document, out())
     say(f"report       {made.path / 'report.html'}")
     if (made.path / "export").is_dir():
-        say(f'next         nas ask {made.path / "export"} IMAGE "What shape is in the image?"')
+        asked = 'IMAGE "What shape is in the image?"' if config.data is None else 'FILE "QUESTION"'
+        say(f"next         nas ask {made.path / 'export'} {asked}")
 
 
 def _say(text: str) -> None:

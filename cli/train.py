@@ -20,26 +20,28 @@ def train(
         str, typer.Argument(metavar="RUN|CANDIDATE.yaml|EXPORT", help="A run (or latest), one candidate, or an export.")
     ],
     to: Annotated[Path | None, typer.Option("--out", help="Folder of the trained model.")] = None,
-    data: Annotated[Path | None, typer.Option(help="EXPORT: folder of LLaVA JSON and its images.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of LLaVA JSON with images or WAV files; not of a RUN.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps; default: the run's, or the recipe's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a candidate's training; a run has its own.")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
 ) -> None:
-    """Train on easy-vqa and report the accuracy on held-out images; or an export by its two-stage recipe on --data."""
+    """Train on easy-vqa or --data and report the accuracy on what is held out; or an export by its two-stage recipe."""
     from nas.errors import ConfigError
 
     if (Path(source) / "recipe.yaml").is_file():
         if data is None or to is None:
             raise ConfigError("training an export needs --data FOLDER (LLaVA JSON and images) and --out FOLDER")
         _export(Path(source), data, to, steps, seed, json_)
+    elif Path(source).suffix in {".yaml", ".yml"}:
+        _candidate(Path(source), data, to, steps, seed, json_)
     elif data is not None:
         raise ConfigError(
-            f"--data is for an export with its recipe.yaml, but {source} is none; see `nas export --help`"
+            f"--data is for a CANDIDATE.yaml or an export, but {source} is neither; a run has the data of its search"
         )
-    elif Path(source).suffix in {".yaml", ".yml"}:
-        _candidate(Path(source), to, steps, seed, json_)
     else:
         _run(source, steps, json_)
 
@@ -56,21 +58,24 @@ def _run(source: str, steps: int | None, json_: bool) -> None:
     search.go_on(config.model_copy(update=update), made, json_=json_)
 
 
-def _candidate(source: Path, to: Path | None, steps: int | None, seed: int, json_: bool) -> None:
+def _candidate(source: Path, folder: Path | None, to: Path | None, steps: int | None, seed: int, json_: bool) -> None:
     import json
     from dataclasses import asdict
 
     import search_spaces
 
     design = search_spaces.load_candidate(source)
-    from nas.train import data
+    hears = search_spaces.catalogue.encoder(design.encoder).mels > 0
+    from nas.config import SearchConfig
+    from nas.search.training import training_data
     from nas.train.finalists import train_finalist
     from nas.train.recipe import Recipe
 
-    folder = to or Path("runs") / "trained" / design.key
+    data = training_data(SearchConfig(data=None if folder is None else str(folder)), hears=hears)
+    target = to or Path("runs") / "trained" / design.key
     recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
-    found = train_finalist(design, recipe, data.load(), folder, _hear)
-    print(json.dumps(asdict(found), indent=2) if json_ else _line(found, folder))
+    found = train_finalist(design, recipe, data, target, _hear)
+    print(json.dumps(asdict(found), indent=2) if json_ else _line(found, target))
 
 
 def _export(source: Path, data: Path, to: Path, steps: int | None, seed: int, json_: bool) -> None:

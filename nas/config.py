@@ -50,7 +50,10 @@ class SearchConfig(BaseModel):
         default=1, ge=1, le=6, description="of training: each halves the candidates and doubles the steps"
     )
     train_steps: int = Field(default=120, ge=1)
-    train_images: int = Field(default=1200, ge=10)
+    train_images: int = Field(default=1200, ge=10, description="or clips of sound; at most")
+    data: str | None = Field(
+        default=None, description="folder of LLaVA JSON to train on; None = easy-vqa for designs that see"
+    )
     start_from: str | None = Field(default=None, description="an earlier run whose scores and trainings are taken over")
     candidates: list[str] = Field(default_factory=list, description="files of candidates to begin with")
     proxies: list[str] | None = None

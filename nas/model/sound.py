@@ -33,8 +33,13 @@ def sound_backbone(spec: EncoderSpec, frames: int, depth: int) -> Any:
     if depth:
         config.encoder_layers = depth
     if config.model_type == "whisper":  # whose model would bring its decoder along
-        return WhisperEncoder(config)
-    return AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        backbone: Any = WhisperEncoder(config)
+    else:
+        backbone = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    for part in backbone.modules():
+        if isinstance(part, nn.Conv1d):  # He et al. 2015: at transformers' 0.02 positions drown what is heard
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+    return backbone
 
 
 @cache

@@ -39,8 +39,8 @@ def prove(
     config = problem.config
     if not config.finalists or not best:
         return
-    if problem.workload.seconds:
-        say("finalists    none: nothing here trains models that hear; `nas export CANDIDATE.yaml`, then `nas train` it")
+    if problem.workload.seconds and config.data is None:
+        say("finalists    none: designs that hear are trained on clips of yours; search again with --data FOLDER")
         return
     known = completed(evaluations)
     trainings = {}

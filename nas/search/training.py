@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.config import SearchConfig
+from nas.errors import ConfigError
 from nas.records import Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
@@ -15,15 +17,34 @@ from search_spaces import Candidate
 if TYPE_CHECKING:
     from nas.train.data import VqaData
 
+SILENT = (
+    "designs that hear are trained on clips of yours: give --data FOLDER of WAV files and LLaVA JSON, or train "
+    "nothing (--finalists 0)"
+)
 # What a training can fail of by its candidate; the others go on.
 TRAINING_ERRORS = (RuntimeError, ValueError, MemoryError, FloatingPointError)
 
 
-def training_data(config: SearchConfig) -> VqaData:
-    """Pictures and questions of every training of a run: a quarter as many pictures are held out."""
+def training_data(config: SearchConfig, *, hears: bool = False) -> VqaData:
+    """What every training of a run is of: the user's own files, else pictures of easy-vqa, a quarter as many held out.
+
+    Raises: ConfigError where the designs hear, and there is nothing to hear.
+    """
+    if config.data is not None:
+        from nas.train import own_data
+
+        return own_data.load(Path(config.data), hears=hears, most=config.train_images)
+    if hears:
+        raise ConfigError(SILENT)
     from nas.train import data as vqa
 
     return vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
+
+
+def check_data(problem: Problem) -> None:
+    """Reads the user's own data before anything is made. Raises: ConfigError."""
+    if problem.config.data is not None:
+        training_data(problem.config, hears=problem.workload.seconds > 0)
 
 
 def train_all(
@@ -42,7 +63,7 @@ def train_all(
     from nas.train.recipe import Recipe
 
     config = problem.config
-    data = training_data(config)
+    data = training_data(config, hears=problem.workload.seconds > 0)
     recipe = Recipe(steps=config.train_steps, seed=config.seed)
     done = {
         key: one for key, one in store.trainings(folder.study).items() if one.checkpoint is not None or not keep_weights

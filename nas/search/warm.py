@@ -26,7 +26,7 @@ from search_spaces import Candidate, load_candidate
 if TYPE_CHECKING:
     from nas.store import Store
 
-SAME_TRAINING = ("train_steps", "train_images", "seed")
+SAME_TRAINING = ("train_steps", "train_images", "seed", "data")
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and the questions about them."""
+    """Images, or clips of sound, and the questions about them."""
 
     name: str
     images: tuple[Path, ...]
     questions: tuple[Question, ...]
+    digest: str = ""  # of the files, where they may change under their names
 
 
 @dataclass(frozen=True)

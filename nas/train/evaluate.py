@@ -11,13 +11,18 @@ from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
 from nas.train.data import Question
+from nas.train.features import Clips
 from nas.train.packing import Pack, hidden_states, question_ids
 
 BATCH = 16  # images
 
 
 def predict(
-    model: MultimodalLM, processor: Processor, questions: Sequence[Question], features: Tensor, answers: Sequence[str]
+    model: MultimodalLM,
+    processor: Processor,
+    questions: Sequence[Question],
+    features: Tensor | Clips,
+    answers: Sequence[str],
 ) -> list[str]:
     """The answer to each question, by greedy decoding restricted to the known answers."""
     coded = {answer: processor.answer(answer) for answer in answers}
@@ -42,7 +47,7 @@ def _decode(
     processor: Processor,
     sizes: Sequence[tuple[int, int]],
     texts: list[list[int]],
-    features: Tensor,
+    features: Tensor | Clips,
     coded: dict[str, list[int]],
 ) -> list[str]:
     """One answer a text; `sizes` says how many texts each image has."""

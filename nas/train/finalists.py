@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from nas.errors import ConfigError
 from nas.model import Processor, build
 from nas.model.quantised import quantise
 from nas.records import Training
@@ -18,7 +17,6 @@ from nas.train.features import encoder_features
 from nas.train.loop import train
 from nas.train.recipe import Recipe
 from search_spaces import Candidate
-from search_spaces.catalogue import encoder
 
 RESULT_FILE = "training.json"
 Progress = Callable[[str, int, int, float | None], None]  # what, done, of, loss
@@ -34,11 +32,6 @@ def train_finalist(
     if result.is_file():
         return Training.from_dict(json.loads(result.read_text(encoding="utf-8")))
     start = time.monotonic()
-    if encoder(candidate.encoder).mels:
-        raise ConfigError(
-            f"{data.name} has pictures, but {candidate.encoder} hears; export the candidate and train the export on "
-            "sound of your own: `nas train EXPORT --data FOLDER`"
-        )
     model, processor = build(candidate, seed=recipe.seed, quantised=False), Processor.of(candidate)
     features = {
         split.name: encoder_features(

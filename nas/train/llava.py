@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nas.errors import ConfigError
 from nas.model import MultimodalLM, Processor
+from nas.model.sound import cut_windows
 from nas.train.loop import rate_share
 from nas.train.nested import drawn_scale
 from search_spaces.reading import check, read_mapping
@@ -53,8 +54,9 @@ class Stages(BaseModel):
 class Conversation:
     """One image (or clip of sound) and what is asked and answered about it, in turn."""
 
-    image: Path
+    file: Path
     turns: tuple[tuple[str, str], ...]
+    hears: bool = False
 
 
 def read_stages(file: Path) -> Stages:
@@ -63,7 +65,7 @@ def read_stages(file: Path) -> Stages:
 
 
 def read_conversations(folder: Path) -> list[Conversation]:
-    """Every entry of the folder's JSON files; images lie beside them. Raises: ConfigError naming file and entry."""
+    """Every entry of the folder's JSON files; images and clips lie beside them. Raises: ConfigError naming the file."""
     files = sorted(folder.glob("*.json"))
     if not files:
         raise ConfigError(f"{folder} must hold a JSON file in the LLaVA form, but holds none")
@@ -80,27 +82,29 @@ def read_conversations(folder: Path) -> list[Conversation]:
 
 
 def _conversation(entry: dict[str, Any], folder: Path) -> Conversation:
-    image = folder / (entry["sound"] if "sound" in entry else entry["image"])
-    if not image.is_file():
-        raise ValueError(f"no file {image}")
+    hears = "sound" in entry
+    seen = folder / entry["sound" if hears else "image"]
+    if not seen.is_file():
+        raise ValueError(f"no file {seen}")
     said = entry["conversations"]
     if (
         len(said) < 2
         or len(said) % 2
         or any(turn["from"] != ("human", "gpt")[place % 2] for place, turn in enumerate(said))
     ):
-        raise ValueError(f"human and gpt must take turns in {entry.get('id', entry['image'])}")
+        raise ValueError(f"human and gpt must take turns in {entry.get('id', seen.name)}")
     texts = [turn["value"].replace("<image>", "").replace("<sound>", "").strip() for turn in said]
-    return Conversation(image, tuple(zip(texts[::2], texts[1::2], strict=True)))
+    return Conversation(seen, tuple(zip(texts[::2], texts[1::2], strict=True)), hears)
 
 
-def encode(processor: Processor, conversation: Conversation) -> tuple[list[int], list[int]]:
+def encode(processor: Processor, conversation: Conversation, windows: int = 1) -> tuple[list[int], list[int]]:
     """(ids, labels): start, image, then question end answer end for each turn; only answers carry loss."""
+    visual_tokens = windows * processor.visual_tokens
     ids: list[int] = []
     labels: list[int] = []
     for place, (question, answer) in enumerate(conversation.turns):
-        asked = processor.prompt(question)
-        asked = asked if place == 0 else asked[1 + processor.visual_tokens :]
+        asked = processor.prompt(question, visual_tokens)
+        asked = asked if place == 0 else asked[1 + visual_tokens :]
         said = processor.answer(answer)
         ids += asked + said
         labels += [IGNORED] * len(asked) + said
@@ -118,6 +122,9 @@ def train_stages(
     """Trains in place, stage after stage; what is known of each stage. Raises: ConfigError for narrow weights."""
     if model.candidate.lm_weights != "native":
         raise ConfigError(f"lm_weights must be 'native' to be trained, but got {model.candidate.lm_weights!r}")
+    if other := [one for one in data if one.hears != (processor.mels > 0)]:
+        takes = "sound" if processor.mels else "image"
+        raise ConfigError(f"this model takes {takes!r} in every conversation, but {other[0].file.name} is none")
     torch.manual_seed(seed)
     records: dict[str, Any] = {}
     for stage in stages.stages:
@@ -171,15 +178,31 @@ def _batches(count: int, size: int, generator: random.Random) -> Iterator[list[i
 
 
 def _loss(model: MultimodalLM, processor: Processor, batch: Sequence[Conversation]) -> Tensor:
-    """Mean cross-entropy of the answers' tokens; shorter conversations are padded at their end."""
-    coded = [encode(processor, conversation) for conversation in batch]
-    longest = max(len(ids) for ids, _ in coded)
-    ids = torch.tensor([row + [processor.end_id] * (longest - len(row)) for row, _ in coded])
-    labels = torch.tensor([row + [IGNORED] * (longest - len(row)) for _, row in coded])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row, _ in coded])
-    pictures = [processor.read(conversation.image) for conversation in batch]
-    found = model(
-        input_ids=ids, attention_mask=mask, labels=labels, pixel_values=processor.pixels(pictures), use_cache=False
-    )
-    loss: Tensor = found.loss
+    """Mean cross-entropy of the answers' tokens; shorter conversations are padded at their end.
+
+    Pictures have all their tiles, clips as many windows as they last. With cross-attention, which shows every text of a
+    call as many, clips of equally many windows go together.
+    """
+    read = [processor.read(conversation.file) for conversation in batch]
+    windows = [len(cut_windows(clip, processor.resolution)) if processor.mels else 1 for clip in read]
+    coded = [
+        (clip, *encode(processor, conversation, count))
+        for clip, conversation, count in zip(read, batch, windows, strict=True)
+    ]
+    groups: dict[int, list[tuple[Any, list[int], list[int]]]] = {}
+    for count, row in zip(windows, coded, strict=True):
+        groups.setdefault(count if model.candidate.crosses else 1, []).append(row)
+    answered = [sum(label != IGNORED for _, _, labels in group for label in labels) for group in groups.values()]
+    losses = [_group_loss(model, processor, group) for group in groups.values()]
+    return sum((loss * count for loss, count in zip(losses, answered, strict=True)), torch.zeros(())) / sum(answered)
+
+
+def _group_loss(model: MultimodalLM, processor: Processor, rows: Sequence[tuple[Any, list[int], list[int]]]) -> Tensor:
+    """Of (picture or clip, ids, labels), in one call."""
+    longest = max(len(ids) for _, ids, _ in rows)
+    ids = torch.tensor([row + [processor.end_id] * (longest - len(row)) for _, row, _ in rows])
+    labels = torch.tensor([row + [IGNORED] * (longest - len(row)) for _, _, row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for _, row, _ in rows])
+    pixels = processor.pixels([seen for seen, _, _ in rows], fit=processor.mels > 0)
+    loss: Tensor = model(input_ids=ids, attention_mask=mask, labels=labels, pixel_values=pixels, use_cache=False).loss
     return loss

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
 from nas.train.data import CAPTION, Question
+from nas.train.features import Clips
 from nas.train.nested import drawn_scale
 from nas.train.packing import Pack, hidden_states, question_ids
 from nas.train.recipe import Recipe
@@ -21,14 +22,14 @@ def train(
     model: MultimodalLM,
     processor: Processor,
     questions: Sequence[Question],
-    features: Tensor,
+    features: Tensor | Clips,
     recipe: Recipe,
     on_step: Callable[[int, float], None],
 ) -> list[tuple[int, float]]:
     """Trains in place; (step, loss) of every step. AdamW, linear warm-up, cosine decay, bfloat16 autocast."""
     torch.manual_seed(recipe.seed)
     model.train()
-    from_scratch = features.ndim == 4  # pixels: the encoder learns too
+    from_scratch = not isinstance(features, Clips) and features.ndim == 4  # pixels: the encoder learns too
     model.vision.train(from_scratch).requires_grad_(from_scratch)
     if model.language_spec.weights is not None:  # a pretrained vocabulary stays: it is most of the weights
         model.get_input_embeddings().requires_grad_(False)
@@ -96,7 +97,7 @@ class Sampler:
 
 
 def answer_loss(
-    model: MultimodalLM, processor: Processor, batch: Sequence[Sequence[Question]], features: Tensor
+    model: MultimodalLM, processor: Processor, batch: Sequence[Sequence[Question]], features: Tensor | Clips
 ) -> Tensor:
     """Mean cross-entropy of the answers' tokens; the vocabulary is computed at those positions only."""
     asked = [question for group in batch for question in group]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nas.model import MultimodalLM, Processor
+from nas.train.features import Clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +31,28 @@ def question_ids(processor: Processor, question: str) -> list[int]:
     return processor.prompt(question)[1 + processor.visual_tokens :]
 
 
-def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pack], features: Tensor) -> list[Tensor]:
+def hidden_states(
+    model: MultimodalLM, processor: Processor, packs: Sequence[Pack], features: Tensor | Clips
+) -> list[Tensor]:
     """Last hidden states (length, H) of every text, packs after packs in order.
 
-    `features`: (images, N, D), or the pixels (images, 3, R, R) themselves where the encoder trains.
+    `features`: (images, N, D), or the pixels (images, 3, R, R) themselves where the encoder trains; or clips of sound.
     """
     if model.is_recurrent:  # a state takes in whatever comes before: no mask can part two texts
         packs = [Pack(pack.image, [text]) for pack in packs for text in pack.texts]
-    prefix = 1 + processor.visual_tokens
-    longest = prefix + max(sum(map(len, pack.texts)) for pack in packs)
+    places = [pack.image for pack in packs]
+    seen, sets = features.of(places) if isinstance(features, Clips) else (features[places], [1] * len(packs))
+    if model.candidate.crosses and len(set(sets)) > 1:  # every text of a call reads equally many windows
+        return [state for pack in packs for state in hidden_states(model, processor, [pack], features)]
+    prefixes = [1 + processor.visual_tokens * count for count in sets]
+    longest = max(prefix + sum(map(len, pack.texts)) for prefix, pack in zip(prefixes, packs, strict=True))
     ids = torch.full((len(packs), longest), processor.end_id)
     positions = torch.zeros(len(packs), longest, dtype=torch.long)
     owner = torch.full((len(packs), longest), -1)  # which text a token is of; 0 = the image, -1 = padding
-    head = torch.tensor([processor.start_id, *[processor.image_token_id] * processor.visual_tokens])
     spans = []
-    for row, pack in enumerate(packs):
-        ids[row, :prefix], owner[row, :prefix] = head, 0
+    for row, (prefix, pack) in enumerate(zip(prefixes, packs, strict=True)):
+        ids[row, :prefix], owner[row, :prefix] = processor.image_token_id, 0
+        ids[row, 0] = processor.start_id
         positions[row, :prefix] = torch.arange(prefix)
         start = prefix
         for number, text in enumerate(pack.texts, 1):
@@ -56,7 +63,7 @@ def hidden_states(model: MultimodalLM, processor: Processor, packs: Sequence[Pac
             spans.append((row, start, end))
             start = end
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        seen = features[[pack.image for pack in packs]].float()
+        seen = seen.float()
         visual = (model.project_tokens(seen) if seen.ndim == 3 else model.encode_images(seen)).float()
         apart = {} if model.is_recurrent else {"attention_mask": _mask(owner), "position_ids": positions}
         with model.seeing(visual):
