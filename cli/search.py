@@ -83,14 +83,16 @@ def search(
     }  # fmt: skip
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define
-    from nas.search.training import check_data
     from nas.search.warm import named
 
     if config.data is not None:  # a run is gone on with from anywhere
         config = config.model_copy(update={"data": str(Path(config.data).resolve())})
     problem = define(config)  # everything a search names is read before anything is made
     named(problem)
-    check_data(problem)
+    if config.data is not None:
+        from nas.search.training import training_data
+
+        training_data(config, hears=problem.workload.seconds > 0)
     config = config.model_copy(update={"workload": config.workload or problem.space.workload})
     if config.start_from is not None:  # a run folder has another place than this one's
         found = run_folder.find(config.start_from, Path(config.out)).path

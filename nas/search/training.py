@@ -41,12 +41,6 @@ def training_data(config: SearchConfig, *, hears: bool = False) -> VqaData:
     return vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
 
 
-def check_data(problem: Problem) -> None:
-    """Reads the user's own data before anything is made. Raises: ConfigError."""
-    if problem.config.data is not None:
-        training_data(problem.config, hears=problem.workload.seconds > 0)
-
-
 def train_all(
     problem: Problem,
     folder: RunFolder,
