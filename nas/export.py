@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 PROBE_QUESTION = "What is in the image?"
 ASKED = "What shape is in the image?"  # of the card's example
+IN_TRANSFORMERS = f"""import nas.model  # registers the architecture
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+folder = "THIS_FOLDER"
+model = AutoModelForImageTextToText.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+pixels = AutoImageProcessor.from_pretrained(folder)(Image.open("image.png"), return_tensors="pt")["pixel_values"]
+asked = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "{ASKED}"}}]}}]
+ids = tokenizer.apply_chat_template(asked, return_tensors="pt", return_dict=True)["input_ids"]
+said = model.generate(input_ids=ids, pixel_values=pixels, max_new_tokens=16, do_sample=False)
+print(tokenizer.decode(said[0, ids.shape[1]:], skip_special_tokens=True))"""
 RECIPE_FILE = "recipe.yaml"
 TWO_STAGES = """# How `nas train EXPORT --data FOLDER` trains this model: two stages of Liu et al. 2023, section 3.
 # FOLDER holds images and *.json in the LLaVA form: [{id, image, conversations: [{from: human|gpt, value}]}];
@@ -181,6 +193,12 @@ def _card(model: MultimodalLM, card: Mapping[str, Any], difference: float) -> st
     of_sound = ("audio", "clip.wav", "What is heard?")
     sense, file, question = of_sound if model.encoder_spec.mels else ("image", "image.png", ASKED)
     tables = "\n\n".join(f"## {heading}\n\n{_table(figures)}" for heading, figures in sections.items())
+    plain = not model.encoder_spec.mels and model.candidate.tiling == "none" and model.candidate.temporal_factor == 1
+    by_nas = (
+        "from pathlib import Path\n\nfrom nas.ask import ask\n\n"
+        f'print(ask(Path("THIS_FOLDER"), Path("{file}"), "{question}"))'
+    )
+    example = IN_TRANSFORMERS if plain else by_nas
     return f"""---
 library_name: transformers
 pipeline_tag: {sense}-text-to-text
@@ -196,10 +214,7 @@ A small {sense}-language model found by `nas`, neural architecture search for ef
 ## Use
 
 ```python
-import nas.model  # registers the architecture
-from transformers import AutoModelForImageTextToText
-
-model = AutoModelForImageTextToText.from_pretrained("THIS_FOLDER")
+{example}
 ```
 
 or from the shell: `nas ask THIS_FOLDER {file} "{question}"`

@@ -113,3 +113,17 @@ def test_finalists_are_ranked_by_trained_accuracy(tmp_path: Path) -> None:
         checkpoint(tmp_path, key="ccc")
     with pytest.raises(RunError, match="no trained finalist"):
         checkpoint(tmp_path / "empty")
+
+
+def test_the_cards_example_runs_and_says_what_nas_ask_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    design = Candidate(
+        encoder="vit-micro", resolution=64, projector="mlp", compression="none", compression_factor=1,
+        lm="llama-micro", lm_depth=1,
+    )  # fmt: skip
+    export_hf(build(design, weights="random"), Processor.of(design), tmp_path / "export", card={})
+    Image.new("RGB", (80, 64), "red").save(tmp_path / "image.png")
+    code = (tmp_path / "export" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace("THIS_FOLDER", str(tmp_path / "export")).replace("image.png", str(tmp_path / "image.png"))
+    exec(code, {})
+    said = capsys.readouterr().out.strip()
+    assert said == ask(tmp_path / "export", tmp_path / "image.png", "What shape is in the image?")
