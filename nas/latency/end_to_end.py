@@ -16,8 +16,8 @@ from nas.latency.amounts import amounts
 from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
 from nas.latency.energy import EnergyMeter
-from nas.latency.jobs import nothing, photo
-from nas.latency.measure import PASSES, BlockPasses, Canary, Keep, measuring
+from nas.latency.jobs import Job, photo
+from nas.latency.measure import Canary, Keep, Sampling, measuring, stranger
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.latency.terms import check_runs
@@ -30,6 +30,7 @@ from search_spaces import Candidate
 from search_spaces.catalogue import encoder, language_model
 
 Clock = Callable[[], float]
+SAMPLES = 2  # of a block among the requests of a round
 PARTS = ("preprocess_ms", "vision_ms", "projector_ms", "prefill_ms", "tpot_ms")
 
 
@@ -51,7 +52,7 @@ def measure_requests(
 
     Weights are random: speed does not depend on their values. Parts are `undisturbed` over the rounds, as blocks are;
     the interval reaches from their sum to the 90th percentile of whole rounds. `blocks` are
-    measured between the rounds, pass by pass, so that both have seen the same hours of the machine.
+    measured among the requests, each SAMPLES times a round, so that both have seen the same seconds of the machine.
     """
     for candidate in candidates.values():
         check_runs(candidate, workload, context.runtime)
@@ -59,7 +60,6 @@ def measure_requests(
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
     canary = Canary(clock)
-    passes = BlockPasses(runtime, canary, protocol, seed, last_level_cache_mib)
     with measuring(context.threads, seed):
         for key, candidate in candidates.items():
 
@@ -70,9 +70,11 @@ def measure_requests(
                 load, lambda request: request.run(clock), lambda request: request.stages.kv_bytes()
             )
         turns = rounds or protocol.rounds or ROUNDS
-        between = (lambda: passes.measure(blocks, keep)) if blocks else nothing
         meter = EnergyMeter()
-        samples = _rounds(requests, turns, canary, random.Random(seed), between, meter)
+        among = Sampling([runtime.job(block) for block in blocks], canary, protocol)
+        samples = _rounds(requests, among, stranger(last_level_cache_mib), turns, random.Random(seed), meter)
+        if blocks:
+            keep(among.timings())
         sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
     return {
         key: EndToEnd(
@@ -133,27 +135,28 @@ def _prepare(candidate: Candidate, workload: Workload, photos: int) -> Callable[
 
 def _rounds(
     requests: Mapping[str, Request],
+    among: Sampling,
+    stranger: Tensor,
     rounds: int,
-    canary: Canary,
     generator: random.Random,
-    between: Callable[[], object],
     meter: EnergyMeter,
 ) -> dict[str, list[tuple[float, ...]]]:
-    """Parts of every round; `between` is called PASSES times, spread over the rounds."""
+    """Parts of every round of requests; the jobs of `among` are sampled between them, all in random order."""
     samples: dict[str, list[tuple[float, ...]]] = {key: [] for key in requests}
-    order = list(requests)
-    breaks = {round(rounds * (index + 0.5) / PASSES) for index in range(PASSES)}
-    for turn in range(rounds + 1):
+    clock = among.canary.clock
+    for request in requests.values():
+        request.run(clock)  # warms it up
+    order: list[str | Job] = [*requests, *SAMPLES * list(among.jobs)]
+    for _ in range(rounds):
         generator.shuffle(order)
-        for key in order:
-            canary.ask()
-            if not turn:  # the first round is the warm-up
-                requests[key].run(canary.clock)
+        stranger.add_(1)
+        for one in order:
+            if isinstance(one, Job):
+                among.take(one)
                 continue
-            with meter.around(key):
-                samples[key].append(requests[key].run(canary.clock))
-        if turn in breaks:
-            between()
+            among.canary.ask()
+            with meter.around(one):
+                samples[one].append(requests[one].run(clock))
     return samples
 
 

@@ -100,10 +100,8 @@ class BlockPasses:
     def __init__(
         self, runtime: Backend, canary: Canary, protocol: Protocol, seed: int, last_level_cache_mib: float | None
     ) -> None:
-        cache_mib = min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB)
-        self.stranger = torch.zeros(int(2 * cache_mib * 2**20) // 4)
+        self.stranger = stranger(last_level_cache_mib)
         self.runtime, self.canary, self.protocol = runtime, canary, protocol
-        self.noise = NOISE if protocol.max_cv is None else protocol.max_cv
         self.generator = random.Random(seed)
         self.found: dict[str, BlockTiming] = {}
 
@@ -115,61 +113,73 @@ class BlockPasses:
         rest = self.generator.sample(blocks[GROUP:], len(blocks[GROUP:]))
         groups = math.ceil(len(rest) / GROUP)
         for group in (blocks[:GROUP], *(rest[index::groups] for index in range(groups))):
-            fresh = self._group(group)
+            sampling = Sampling([self.runtime.job(block) for block in group], self.canary, self.protocol)
+            run_rounds(sampling, self.stranger, self.generator)
             self.found |= {
-                key: self.found[key].merged(timing, self.noise) if key in self.found else timing
-                for key, timing in fresh.items()
+                key: self.found[key].merged(timing, sampling.noise) if key in self.found else timing
+                for key, timing in sampling.timings().items()
             }
-            keep({key: self.found[key] for key in fresh})
+            keep({block.key: self.found[block.key] for block in group})
 
-    def _group(self, blocks: Sequence[BlockSpec]) -> dict[str, BlockTiming]:
-        jobs = [self.runtime.job(block) for block in blocks]
-        before = self.canary.ask(CANARY_SAMPLES)
-        samples, switches = run_rounds(jobs, self.stranger, self.canary, self.generator, self.protocol)
-        after = self.canary.ask(CANARY_SAMPLES)
+
+def stranger(last_level_cache_mib: float | None) -> Tensor:
+    """Larger than the caches: touched every round, so that few jobs do not keep each other's data there."""
+    cache_mib = min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB)
+    return torch.zeros(int(2 * cache_mib * 2**20) // 4)
+
+
+class Sampling:
+    """Warm jobs, and the samples taken of them so far.
+
+    A sample is one call, in the state that whatever ran before has left: as in a request, where other parts ran in
+    between.
+    """
+
+    def __init__(self, jobs: Sequence[Job], canary: Canary, protocol: Protocol) -> None:
+        self.jobs, self.canary, self.protocol = jobs, canary, protocol
+        self.noise = protocol.max_cv or NOISE
+        warm_ups = WARM_UPS if protocol.warmup is None else protocol.warmup
+        self.repeats = {job.block.key: _warm_up(job, canary.clock, warm_ups) for job in jobs}
+        self.samples: dict[str, list[float]] = {job.block.key: [] for job in jobs}
+        self.switches = dict.fromkeys(self.samples, 0)
+        self.before_ms = canary.ask(CANARY_SAMPLES)
+
+    def take(self, job: Job) -> None:
+        key, taken = job.block.key, involuntary_switches()
+        self.samples[key].append(1e3 * _sample(job, self.repeats[key], self.canary.clock))
+        self.switches[key] += involuntary_switches() - taken
+
+    def timings(self) -> dict[str, BlockTiming]:
+        """By block key."""
+        canary_ms = max(self.before_ms, self.canary.ask(CANARY_SAMPLES))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             job.block.key: BlockTiming(
                 asdict(job.block),
-                tuple(samples[job.block.key]),
-                max(before, after),
+                tuple(self.samples[job.block.key]),
+                canary_ms,
                 now,
-                noisy=is_noisy(samples[job.block.key], self.noise),
+                noisy=is_noisy(self.samples[job.block.key], self.noise),
                 estimator=self.protocol.estimator,
                 quiet_ms=self.canary.fastest_ms,
-                switches=switches[job.block.key],
+                switches=self.switches[job.block.key],
             )
-            for job in jobs
+            for job in self.jobs
         }
 
 
-def run_rounds(
-    jobs: Sequence[Job], stranger: Tensor, canary: Canary, generator: random.Random, protocol: Protocol
-) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """(samples in ms, involuntary context switches) by block key.
-
-    A sample is one call, in the state that the jobs before it have left: as in a request, where other parts ran in
-    between. `stranger`, larger than the caches, is touched every round, so that few jobs do not keep each other's data
-    there. A job leaves the rounds when its minimum has been calm for three of them.
-    """
-    clock = canary.clock
-    warm_ups = WARM_UPS if protocol.warmup is None else protocol.warmup
-    repeats = {job.block.key: _warm_up(job, clock, warm_ups) for job in jobs}
-    samples: dict[str, list[float]] = {job.block.key: [] for job in jobs}
-    switches = dict.fromkeys(samples, 0)
-    active = list(jobs)
-    for _ in range(protocol.rounds or MOST_ROUNDS):
+def run_rounds(sampling: Sampling, stranger: Tensor, generator: random.Random) -> None:
+    """Every job once a round; it leaves the rounds when its minimum has been calm for three of them."""
+    active = list(sampling.jobs)
+    for _ in range(sampling.protocol.rounds or MOST_ROUNDS):
         generator.shuffle(active)
-        canary.ask()
+        sampling.canary.ask()
         stranger.add_(1)
         for job in active:
-            taken = involuntary_switches()
-            samples[job.block.key].append(1e3 * _sample(job, repeats[job.block.key], clock))
-            switches[job.block.key] += involuntary_switches() - taken
-        active = [job for job in active if not is_calm(samples[job.block.key])]
+            sampling.take(job)
+        active = [job for job in active if not is_calm(sampling.samples[job.block.key])]
         if not active:
             break
-    return samples, switches
 
 
 def involuntary_switches() -> int:
