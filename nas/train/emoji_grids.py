@@ -31,7 +31,7 @@ from nas.train.emoji_pictures import (
     save,
 )
 
-VERSION = 4  # of the pictures: part of the folder's name
+VERSION = 5  # of the pictures: part of the folder's name
 COUNTS = (0, 1, 2)  # emoji of each category in a grid, in any order
 COLOURS = {"pink": (255, 170, 200), "green": (150, 220, 150), "blue": (140, 180, 250), "orange": (255, 190, 110)}
 ROWS, COLUMNS = ("top", "bottom"), ("left", "right")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE, CELL = 2, 96  # cells of a side, pixels of a cell
-SMALLEST, LARGEST = 20, 80  # pixels of a picture in its cell: some are too small for any design, most are not
+SMALLEST, LARGEST = 16, 84  # pixels of a picture in its cell: some are too small for any design, most are not
+SKEW = 3  # most pictures are large, so that designs learn; one in eight is under 40 pixels
 TURN = 20  # degrees of an emoji, either way
 GROUND = (225, 225, 225)
 CODES: dict[str, dict[str, str]] = {
@@ -53,7 +54,7 @@ def paste(canvas: Image, picture: Image, place: Place, generator: random.Random)
     """A square picture, smaller than a cell, somewhere in one."""
     from PIL import Image as Pillow
 
-    size = generator.randint(SMALLEST, LARGEST)
+    size = LARGEST - round((LARGEST - SMALLEST) * generator.random() ** SKEW)
     left, top = (CELL * edge + generator.randint(0, CELL - size) for edge in reversed(place))
     small = picture.resize((size, size), Pillow.Resampling.LANCZOS)
     canvas.paste(small, (left, top), small if small.mode == "RGBA" else None)
