@@ -1,6 +1,6 @@
 """Every runtime and number format on this machine, end to end and composed: python bench/latency/runtimes.py
 
-Per runtime, in a process of its own: two designs that differ in depth in paired rounds, and between the rounds the blocks
+Per runtime, in a process of its own: two designs that differ in depth in paired rounds, and among their requests the blocks
 that they are composed of. The times are those of the first design; the errors, composed / measured - 1, of both.
 """
 

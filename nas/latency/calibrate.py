@@ -25,7 +25,7 @@ from nas.workload import Workload
 from search_spaces import Candidate
 
 METRICS = ("ttft_ms", "tpot_ms", "latency_ms")
-CACHED = ", cached"  # behind a metric: composed of the samples of all sessions, not only of those between the requests
+CACHED = ", cached"  # behind a metric: composed of the samples of all sessions, not only of those among the requests
 MEMORY = "memory_gib"  # in closed form against the resident peak
 
 
@@ -85,7 +85,7 @@ def check_composition(
 ) -> CompositionCheck:
     """Measures `count` candidates end to end and compares; measured times are brought to the blocks' canary.
 
-    Composition is judged by blocks that are timed once more between the rounds: two times of the same machine minutes
+    Composition is judged by blocks that are timed once more among the requests: two times of the same machine minutes
     apart differ by more than it errs. What a search will read, the samples of all sessions, is compared beside
     (`cached`).
     """

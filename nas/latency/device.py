@@ -159,7 +159,7 @@ class Device:
     def requests_and_blocks(
         self, candidates: Mapping[str, Candidate], workload: Workload, blocks: Sequence[BlockSpec]
     ) -> tuple[dict[str, EndToEnd], dict[str, BlockTiming]]:
-        """Candidates end to end, and timings of `blocks` that were taken between their rounds.
+        """Candidates end to end, and timings of `blocks` that were taken among them.
 
         The cache then holds these samples beside the former ones.
         """

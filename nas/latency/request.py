@@ -33,7 +33,7 @@ class EndToEnd:
 class Request:
     """Blocks to be timed, or candidates to be run end to end, on one device in one runtime; nothing = its state.
 
-    With both, the blocks are timed between the rounds of the candidates. `speeds`: what it does of plain products.
+    With both, the blocks are timed among the requests of the candidates. `speeds`: what it does of plain products.
     """
 
     profile: HardwareProfile
