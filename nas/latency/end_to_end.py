@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
 from nas.latency.energy import EnergyMeter
 from nas.latency.jobs import Job, photo
-from nas.latency.measure import Canary, Keep, Sampling, measuring, stranger
+from nas.latency.measure import LEAST_ROUNDS, Canary, Keep, Sampling, measuring, stranger
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.latency.terms import check_runs
@@ -30,7 +31,7 @@ from search_spaces import Candidate
 from search_spaces.catalogue import encoder, language_model
 
 Clock = Callable[[], float]
-SAMPLES = 2  # of a block among the requests of a round
+SAMPLES = 2  # of a block among the requests of a round, at least
 PARTS = ("preprocess_ms", "vision_ms", "projector_ms", "prefill_ms", "tpot_ms")
 
 
@@ -146,7 +147,8 @@ def _rounds(
     clock = among.canary.clock
     for request in requests.values():
         request.run(clock)  # warms it up
-    order: list[str | Job] = [*requests, *SAMPLES * list(among.jobs)]
+    samples_each = max(SAMPLES, math.ceil(LEAST_ROUNDS / rounds))
+    order: list[str | Job] = [*requests, *samples_each * list(among.jobs)]
     for _ in range(rounds):
         generator.shuffle(order)
         stranger.add_(1)
