@@ -18,7 +18,7 @@ from nas.latency.backends import Stages, backend
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
 from nas.latency.energy import EnergyMeter
 from nas.latency.jobs import Job, photo
-from nas.latency.measure import LEAST_ROUNDS, Canary, Keep, Sampling, measuring, stranger
+from nas.latency.measure import LEAST_ROUNDS, Canary, Keep, Sampling, larger_than_caches, measuring
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.latency.terms import check_runs
@@ -73,7 +73,7 @@ def measure_requests(
         turns = rounds or protocol.rounds or ROUNDS
         meter = EnergyMeter()
         among = Sampling([runtime.job(block) for block in blocks], canary, protocol)
-        samples = _rounds(requests, among, stranger(last_level_cache_mib), turns, random.Random(seed), meter)
+        samples = _rounds(requests, among, larger_than_caches(last_level_cache_mib), turns, random.Random(seed), meter)
         if blocks:
             keep(among.timings())
         sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
@@ -151,7 +151,8 @@ def _rounds(
     order: list[str | Job] = [*requests, *samples_each * list(among.jobs)]
     for _ in range(rounds):
         generator.shuffle(order)
-        stranger.add_(1)
+        if among.jobs:  # requests alone keep what they had in the caches, as on the device
+            stranger.add_(1)
         for one in order:
             if isinstance(one, Job):
                 among.take(one)

@@ -100,7 +100,7 @@ class BlockPasses:
     def __init__(
         self, runtime: Backend, canary: Canary, protocol: Protocol, seed: int, last_level_cache_mib: float | None
     ) -> None:
-        self.stranger = stranger(last_level_cache_mib)
+        self.stranger = larger_than_caches(last_level_cache_mib)
         self.runtime, self.canary, self.protocol = runtime, canary, protocol
         self.generator = random.Random(seed)
         self.found: dict[str, BlockTiming] = {}
@@ -122,8 +122,8 @@ class BlockPasses:
             keep({block.key: self.found[block.key] for block in group})
 
 
-def stranger(last_level_cache_mib: float | None) -> Tensor:
-    """Larger than the caches: touched every round, so that few jobs do not keep each other's data there."""
+def larger_than_caches(last_level_cache_mib: float | None) -> Tensor:
+    """A stranger to all jobs: touched every round, so that few jobs do not keep each other's data there."""
     cache_mib = min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB)
     return torch.zeros(int(2 * cache_mib * 2**20) // 4)
 
