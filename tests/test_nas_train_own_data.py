@@ -15,10 +15,12 @@ import torch
 from typer.testing import CliRunner
 
 from cli.main import build_app
+from nas import report
 from nas.errors import ConfigError
 from nas.export import load_export
 from nas.model import Processor, build
 from nas.model.sound import SAMPLES_PER_S
+from nas.run_folder import RunFolder
 from nas.train import llava, own_data
 from nas.train.features import encoder_features
 from nas.train.packing import Pack, hidden_states, question_ids
@@ -128,18 +130,23 @@ def test_a_model_of_pictures_is_not_trained_on_sound(tones: Path) -> None:
         )
 
 
+def heard(folder: Path) -> list[str]:
+    """A search over six designs that hear, by estimates, into `folder`/one."""
+    axes = {
+        "encoder": "[whisper-micro]", "encoder_depth": "[0]", "resolution": "[100, 300]", "projector": "[mlp]",
+        "compression": "[pixel-shuffle]", "compression_factor": "[5]", "lm": "[llama-micro]", "lm_depth": "[1, 2, 3]",
+        "prune_layer": "[0]", "lm_weights": "[native]",
+    }  # fmt: skip
+    settings = [part for name, values in axes.items() for part in ("--set", f"space.axes.{name}={values}")]
+    device = ["--device", "raspberry-pi-5-8gb"]
+    return ["search", "--space", "audio-edge", *device, *settings, "--out", str(folder), "--study", "one"]
+
+
 def test_a_search_trains_its_finalists_on_clips_and_they_tell_tones_apart(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    axes = {
-        "encoder": "[whisper-micro]", "encoder_depth": "[0]", "resolution": "[100, 300]", "projector": "[mlp]",
-        "compression": "[pixel-shuffle]", "compression_factor": "[5]", "lm": "[llama-micro]", "lm_depth": "[1, 2]",
-        "prune_layer": "[0]", "lm_weights": "[native]",
-    }  # fmt: skip
-    settings = [part for name, values in axes.items() for part in ("--set", f"space.axes.{name}={values}")]
-    asked = ["search", "--space", "audio-edge", "--device", "raspberry-pi-5-8gb", "--data", str(tones), *settings]
-    asked += ["--trials", "2", "--finalists", "1", "--train-steps", "60", "--out", str(tmp_path), "--study", "one"]
+    asked = [*heard(tmp_path), "--data", str(tones), "--trials", "2", "--finalists", "1", "--train-steps", "60"]
     found = CliRunner().invoke(build_app(), asked)
     assert found.exit_code == 0, found.output
     (record,) = [json.loads(file.read_text()) for file in tmp_path.glob("one/finalists/*/training.json")]
@@ -147,3 +154,18 @@ def test_a_search_trains_its_finalists_on_clips_and_they_tell_tones_apart(
     assert record["accuracy_open"] > record["blind_open"]
     model, processor = load_export(tmp_path / "one" / "export")
     assert model.encoder_spec.mels == processor.mels == 80
+
+
+def test_anchors_that_hear_are_trained_on_clips_and_refused_without_any(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    asked = [*heard(tmp_path), "--anchors", "5", "--trials", "1", "--finalists", "0", "--train-steps", "2"]
+    refused = CliRunner().invoke(build_app(), asked)
+    assert isinstance(refused.exception, ConfigError)
+    assert "--data" in str(refused.exception)
+    found = CliRunner().invoke(build_app(), [*asked, "--data", str(tones)])
+    assert found.exit_code == 0, found.output
+    document = report.document(RunFolder(tmp_path / "one"))
+    assert {one["quality"]["label"] for one in document["front"]} == {"predicted:anchored"}
+    assert document["search"]["anchors"] == 5

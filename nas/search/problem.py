@@ -202,8 +202,11 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
     check(config.runtime, config.dtype)
     workload = nas.workload.of_space(space, config.workload)
-    if workload.seconds and config.anchors:
-        raise ConfigError(f"anchors must be 0 where models hear, as nothing here trains them, but got {config.anchors}")
+    if workload.seconds and config.anchors and config.data is None:
+        raise ConfigError(
+            f"anchors of models that hear must be 0 without clips to train on, but got {config.anchors}; "
+            f"give --data FOLDER"
+        )
     texts = space.constraints if config.constraints is None else config.constraints
     for profile in profiles.values():
         if not is_measurable(profile):  # a device without its figures is refused at once
