@@ -39,7 +39,8 @@ def export(
     else:
         model, processor, card = _trained(source, rank, candidate)
     difference = _write(model, processor, to, format, card)
-    talk().print(f"{model.candidate}: reloaded with max logit difference {difference}", markup=False, highlight=False)
+    told = f"{model.candidate}: reloaded with max logit difference {difference:.2g}"
+    talk().print(told, markup=False, highlight=False, soft_wrap=True)
     out().print(str(to), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -67,7 +68,7 @@ def _built(
 
     model = build(design, sources=Sources(encoder=encoder, lm=lm, hub=hub))
     for part, report in model.reports.items():
-        talk().print(f"{part}: {report}", markup=False, highlight=False)
+        talk().print(f"{part}: {report}", markup=False, highlight=False, soft_wrap=True)
     weights = {part: str(report) for part, report in model.reports.items()} or {"all parts": "random"}
     return model, Processor.of(design), {"How it was found": {"candidate": str(file)}, "Weights": weights}
 

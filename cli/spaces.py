@@ -74,7 +74,9 @@ def profile(
         str | None,
         typer.Option(help="a shipped workload by name, or the path of a YAML file; default: the space's own"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="also latencies, where every block was measured there")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="also latencies: of measured blocks, or estimated for a device elsewhere")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Size of a space, the spread of parameters, FLOPs and memory, and which constraints can be met."""
@@ -88,9 +90,15 @@ def profile(
     if device is None:
         found = space_profile.profile(loaded, asked)
     else:
-        hardware = hardware_profiles.load(device)
-        timings = space_profile.stored_timings(hardware, loaded, asked)
-        found = space_profile.profile(loaded, asked, device=hardware.id, timings=timings)
+        from nas.search.problem import is_measurable
+
+        hardware, most = hardware_profiles.load(device), None
+        if is_measurable(hardware):
+            timings = space_profile.stored_timings(hardware, loaded, asked)
+            latency_of = space_profile.composed_of(timings, asked)
+        else:
+            latency_of, most = space_profile.estimated_on(hardware, asked), space_profile.MOST_ESTIMATED
+        found = space_profile.profile(loaded, asked, device=hardware.id, latency_of=latency_of, most=most)
     if as_json:
         _print_json(found.to_dict())
     else:
@@ -109,17 +117,22 @@ def _print_profile(found: SpaceProfile) -> None:
     for name, spread in found.figures.items():
         scale, unit = UNITS.get(name, (1, name.rpartition("_")[2] if name.endswith("_ms") else ""))
         values = [spread.low, spread.median, spread.high, found.baseline.get(name)]
-        shown = ["not known" if value is None else f"{value / scale:,.4g} {unit}".strip() for value in values]
+        shown = ["not known" if value is None else f"{_shown(value / scale)} {unit}".strip() for value in values]
         rows.append([name, *shown, f"{spread.known:,}", spread.label])
     _print_table(["figure", "min", "median", "max", "baseline", "known for", "label"], rows)
     for reach in found.constraints:
         if reach.feasible is None:
             verdict = f"not decided: {reach.reason}"
         else:
-            verdict = f"met by {reach.feasible:,} of {found.surveyed:,} candidates (limit {reach.limit:,.6g})"
+            verdict = f"met by {reach.feasible:,} of {found.surveyed:,} candidates (limit {_shown(reach.limit)})"
         out().print(f"{reach.constraint}: {verdict}", highlight=False, markup=False)
     if found.feasible is not None and len(found.constraints) > 1:
         out().print(f"all constraints: met by {found.feasible:,} of {found.surveyed:,} candidates", highlight=False)
+
+
+def _shown(value: float) -> str:
+    """Four significant digits, without an exponent where people would write none."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:,.4g}"
 
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +137,7 @@ def read_back_difference(model: MultimodalLM, file: Path) -> float:
 
     from nas.export import quiet
 
-    with quiet():
+    with quiet(), redirect_stderr(StringIO()):  # the reader has a progress bar that no setting of transformers reaches
         again: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
         )

@@ -148,13 +148,14 @@ def export_form(model: MultimodalLM, processor: Processor, to: Path, form: str) 
     """
     from transformers import AutoModelForImageTextToText
 
-    from nas.export import new_folder, probe_inputs
+    from nas.export import new_folder, probe_inputs, quiet
 
     theirs = FORMS[form](model)
     with new_folder(to) as partial:
-        theirs.save_pretrained(partial)
-        processor.save(partial)
-        again: Any = AutoModelForImageTextToText.from_pretrained(partial, local_files_only=True)
+        with quiet():
+            theirs.save_pretrained(partial)
+            processor.save(partial)
+            again: Any = AutoModelForImageTextToText.from_pretrained(partial, local_files_only=True)
         again.train(False)
         ids, pixels = probe_inputs(processor)
         difference = form_difference(model, again, ids, pixels)

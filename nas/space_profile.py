@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,13 +17,16 @@ from nas.cost_many import cost_of_candidates, cost_of_codes
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockTiming
 from nas.latency.compose import compose
+from nas.latency.estimate import estimate, known_calibration
+from nas.records import Latency
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace
 
 Column = NDArray[np.float64]  # a figure of every surveyed candidate, NaN where it is not known
+LatencyOf = Callable[[Candidate], Latency | None]
 CLOSED_FORMS = ("params", "flops", "decode_flops", "memory_gib", "visual_tokens")
-LABELS = {"params": "counted"} | dict.fromkeys(LATENCY_METRICS, "composed")
-CLOSED_FORM = "closed-form"
+COUNTED, CLOSED_FORM = "counted", "closed-form"
+MOST_ESTIMATED = 2_000  # candidates of a draw that are estimated; one takes a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +77,21 @@ def profile(
     workload: Workload,
     constraints: Sequence[str] | None = None,
     device: str | None = None,
-    timings: Mapping[str, BlockTiming] | None = None,
+    latency_of: LatencyOf = lambda candidate: None,
+    most: int | None = None,
 ) -> SpaceProfile:
-    """Closed-form figures of the surveyed candidates, and composed latencies where all blocks of `timings` are there.
+    """Closed-form figures of the surveyed candidates, at `most` so many of them, and latencies where they are known.
 
     `constraints` default to the space's own. Raises: ConfigError.
     """
-    known = timings or {}
-    figures = _columns(space, workload, known)
-    baseline = _figures(space.baseline_candidate, workload, known)
+    step = 1 if most is None else math.ceil(len(space.survey) / most)
+    figures, labels = _columns(space, workload, latency_of, step)
+    baseline = _figures(space.baseline_candidate, workload, latency_of)
     parsed = [
-        _constraint(text, workload, known) for text in (space.constraints if constraints is None else constraints)
+        _constraint(text, workload, latency_of) for text in (space.constraints if constraints is None else constraints)
     ]
     verdicts = [_verdicts(constraint, figures, baseline, device) for constraint in parsed]
-    surveyed = len(space.survey_codes)
+    surveyed = len(figures["params"])
     decided = [kept for _, kept in verdicts if kept is not None]
     all_met = int(np.logical_and.reduce(decided).sum()) if decided else surveyed
     return SpaceProfile(
@@ -97,11 +101,29 @@ def profile(
         size=space.size,
         surveyed=surveyed,
         combinations=math.prod(map(len, space.axes.values())),
-        figures={name: _spread(name, column) for name, column in figures.items()},
+        figures={name: _spread(column, labels[name]) for name, column in figures.items()},
         baseline=baseline,
         constraints=[reach for reach, _ in verdicts],
         feasible=all_met if len(decided) == len(verdicts) else None,
     )
+
+
+def composed_of(timings: Mapping[str, BlockTiming], workload: Workload) -> LatencyOf:
+    """Composed latencies of candidates whose blocks are all in `timings`."""
+
+    def latency(candidate: Candidate) -> Latency | None:
+        try:
+            return compose(candidate, workload, timings)
+        except NotMeasuredError:
+            return None
+
+    return latency
+
+
+def estimated_on(device: HardwareProfile, workload: Workload) -> LatencyOf:
+    """Estimates for a device that is not at hand."""
+    model = known_calibration(device.id)
+    return lambda candidate: estimate(candidate, workload, device, model)
 
 
 def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Workload) -> Mapping[str, BlockTiming]:
@@ -116,42 +138,38 @@ def stored_timings(device: HardwareProfile, space: SearchSpace, workload: Worklo
         return Device(device, store).known(list(blocks.values()))
 
 
-def _constraint(text: str, workload: Workload, timings: Mapping[str, BlockTiming]) -> Constraint:
+def _constraint(text: str, workload: Workload, latency_of: LatencyOf) -> Constraint:
     """A constraint whose candidate file, if it names one, is replaced by that candidate's figure."""
     constraint = parse(text)
-    return resolve(constraint, lambda candidate: _figures(candidate, workload, timings).get(constraint.metric))
+    return resolve(constraint, lambda candidate: _figures(candidate, workload, latency_of).get(constraint.metric))
 
 
-def _figures(candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, float]:
+def _figures(candidate: Candidate, workload: Workload, latency_of: LatencyOf) -> dict[str, float]:
     """What is known of one candidate."""
     costs = cost_of_candidates([candidate], workload)
     figures: dict[str, float] = {name: getattr(costs, name)[0].item() for name in CLOSED_FORMS}
-    return figures | _latencies(candidate, workload, timings)
+    latency = latency_of(candidate)
+    return figures | ({} if latency is None else {name: getattr(latency, name) for name in LATENCY_METRICS})
 
 
-def _latencies(candidate: Candidate, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, float]:
-    """Composed ones, once all of a candidate's blocks are measured."""
-    try:
-        latency = compose(candidate, workload, timings)
-    except NotMeasuredError:
-        return {}
-    return {name: getattr(latency, name) for name in LATENCY_METRICS}
-
-
-def _columns(space: SearchSpace, workload: Workload, timings: Mapping[str, BlockTiming]) -> dict[str, Column]:
-    """Every figure that is known of some surveyed candidate."""
-    costs = cost_of_codes(space, space.survey_codes, workload)
+def _columns(
+    space: SearchSpace, workload: Workload, latency_of: LatencyOf, step: int
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """Every figure that is known of some surveyed candidate, of every `step`th one, and its label."""
+    costs = cost_of_codes(space, space.survey_codes[::step], workload)
     figures: dict[str, Column] = {name: getattr(costs, name).astype(np.float64) for name in CLOSED_FORMS}
-    if timings:
-        rows = [_latencies(candidate, workload, timings) for candidate in space.survey]
-        latencies = {name: np.array([row.get(name, np.nan) for row in rows]) for name in LATENCY_METRICS}
-        figures |= {name: column for name, column in latencies.items() if not np.isnan(column).all()}
-    return figures
+    labels = {name: COUNTED if name == "params" else CLOSED_FORM for name in CLOSED_FORMS}
+    rows = [latency_of(candidate) for candidate in space.survey[::step]]
+    known = [row for row in rows if row is not None]
+    if known:
+        columns = {name: [np.nan if row is None else getattr(row, name) for row in rows] for name in LATENCY_METRICS}
+        figures |= {name: np.array(column) for name, column in columns.items()}
+        labels |= dict.fromkeys(LATENCY_METRICS, known[0].label)
+    return figures, labels
 
 
-def _spread(name: str, column: Column) -> Spread:
+def _spread(column: Column, label: str) -> Spread:
     values = column[~np.isnan(column)]
-    label = LABELS.get(name, CLOSED_FORM)
     return Spread(float(values.min()), float(np.median(values)), float(values.max()), len(values), label)
 
 
