@@ -73,10 +73,12 @@ def latency(
         document = {"candidate": design.to_dict(), "device": profile.id, "runtime": runtime, "dtype": dtype}
         print(json.dumps({**document, "workload": asked.name, **found.to_dict(), **beside}, indent=2))
         return
+    from nas.report_checks import number
+
     out().print(f"{design} on {profile.id}, {runtime} {dtype}, {asked.name}", markup=False, highlight=False)
     for name, value in {**found.to_dict()["parts"], "ttft_ms": found.ttft_ms, "tpot_ms": found.tpot_ms}.items():
-        out().print(f"  {name:15} {value:10.2f} {found.label}", highlight=False)
-    total = f"{found.latency_ms:10.2f} [{found.low_ms:.2f}, {found.high_ms:.2f}] {found.label}"
+        out().print(f"  {name:15} {number(value):>10} {found.label}", highlight=False)
+    total = f"{number(found.latency_ms):>10} [{number(found.low_ms)}, {number(found.high_ms)}] {found.label}"
     out().print(f"  latency_ms      {total}", highlight=False, markup=False)
     if beside.get("sustained_ms") is not None:
         out().print(

@@ -39,9 +39,9 @@ def datasheet(profile: HardwareProfile, dtype: str = "fp32") -> Datasheet:
     bandwidth = profile.memory.bandwidth_gbps.value
     if peak is None or bandwidth is None:
         lacks = f"compute.peak_tflops.{needed}" if peak is None else "bandwidth_gbps of the outermost of memory.levels"
-        raise ProfileError(
-            f"device {profile.id!r} cannot be estimated: {lacks} is null; give it a value in a YAML of your own"
-        )
+        here = profile.matches_this_machine()
+        do = "measure it: --how composed" if here else "give it a value in a YAML of your own"
+        raise ProfileError(f"device {profile.id!r} cannot be estimated: {lacks} is null; {do}")
     return Datasheet(kind, 1e12 * peak, 1e9 * bandwidth)
 
 
