@@ -121,7 +121,7 @@ def _print_profile(found: SpaceProfile) -> None:
         rows.append([name, *shown, f"{spread.known:,}", spread.label])
     _print_table(["figure", "min", "median", "max", "baseline", "known for", "label"], rows)
     for reach in found.constraints:
-        if reach.feasible is None:
+        if reach.feasible is None or reach.limit is None:
             verdict = f"not decided: {reach.reason}"
         else:
             verdict = f"met by {reach.feasible:,} of {found.surveyed:,} candidates (limit {_shown(reach.limit)})"
