@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,8 +209,17 @@ def _result(config: SearchConfig, made: RunFolder, *, json_: bool, say: Any) -> 
     print_front(document, out())
     say(f"report       {made.path / 'report.html'}")
     if (made.path / "export").is_dir():
-        asked = 'IMAGE "What shape is in the image?"' if config.data is None else 'FILE "QUESTION"'
-        say(f"next         nas ask {made.path / 'export'} {asked}")
+        say(f"next         nas ask {made.path / 'export'} {_example(config)}")
+
+
+def _example(config: SearchConfig) -> str:
+    """A file and a question of the kind that the run trains on."""
+    from nas.export import ASKED
+    from nas.train import own_data
+
+    if config.data is None:
+        return f'IMAGE "{ASKED}"'
+    return " ".join(shlex.quote(str(part)) for part in own_data.example(Path(config.data)))
 
 
 def _say(text: str) -> None:

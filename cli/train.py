@@ -93,7 +93,7 @@ def _export(source: Path, data: Path, to: Path, steps: int | None, seed: int, js
     model, processor = load_export(source)
     found = llava.train_stages(model, processor, conversations, stages, seed, _hear)
     card = {"How it was found": {"export": str(source)}, "Training": {"data": str(data), "seed": seed, **found}}
-    export_hf(model, processor, to, card=card)
+    export_hf(model, processor, to, card=card, asked=conversations[0].turns[0][0])
     if json_:
         print(json.dumps(found, indent=2))
     else:

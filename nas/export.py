@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from nas.model import MultimodalLM, Processor
 
 PROBE_QUESTION = "What is in the image?"
-ASKED = "What shape is in the image?"  # of the card's example
-IN_TRANSFORMERS = f"""import nas.model  # registers the architecture
+ASKED, HEARD = "What shape is in the image?", "What is heard?"  # of the card's example
+IN_TRANSFORMERS = """import nas.model  # registers the architecture
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
@@ -26,7 +27,7 @@ folder = "THIS_FOLDER"
 model = AutoModelForImageTextToText.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 pixels = AutoImageProcessor.from_pretrained(folder)(Image.open("image.png"), return_tensors="pt")["pixel_values"]
-asked = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "{ASKED}"}}]}}]
+asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": THIS_QUESTION}]}]
 ids = tokenizer.apply_chat_template(asked, return_tensors="pt", return_dict=True)["input_ids"]
 said = model.generate(input_ids=ids, pixel_values=pixels, max_new_tokens=16, do_sample=False)
 print(tokenizer.decode(said[0, ids.shape[1]:], skip_special_tokens=True))"""
@@ -41,11 +42,14 @@ stages:
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json")
 
 
-def export_hf(model: MultimodalLM, processor: Processor, to: Path, *, card: Mapping[str, Any]) -> float:
+def export_hf(
+    model: MultimodalLM, processor: Processor, to: Path, *, card: Mapping[str, Any], asked: str | None = None
+) -> float:
     """Writes config, weights, tokenizer, preprocessor and model card; returns the largest logit difference, 0.0.
 
     The folder appears at once or not at all: it is written beside, reloaded, compared on a fixed probe, then renamed.
-    `card` maps a heading (how found, measured, trained ...) to its figures, which become tables of the model card.
+    `card` maps a heading (how found, measured, trained ...) to its figures, which become tables of the model card;
+    `asked` is the question of its example.
 
     Raises: StorageError where `to` holds files or cannot be written, NasError where the reloaded logits differ.
     """
@@ -54,7 +58,7 @@ def export_hf(model: MultimodalLM, processor: Processor, to: Path, *, card: Mapp
             model.save_pretrained(partial)
         processor.save(partial)
         difference = _reload_difference(model, processor, partial)
-        (partial / "README.md").write_text(_card(model, card, difference), encoding="utf-8")
+        (partial / "README.md").write_text(_card(model, card, difference, asked), encoding="utf-8")
         (partial / RECIPE_FILE).write_text(TWO_STAGES, encoding="utf-8")
     return difference
 
@@ -181,7 +185,7 @@ def _probe(model: MultimodalLM, processor: Processor) -> Tensor:
     return logits.float()
 
 
-def _card(model: MultimodalLM, card: Mapping[str, Any], difference: float) -> str:
+def _card(model: MultimodalLM, card: Mapping[str, Any], difference: float, asked: str | None) -> str:
     """The model card: what it is, what is known of it with labels, how to ask it."""
     design = model.candidate.to_dict() | {
         "visual_tokens": model.visual_tokens,
@@ -190,15 +194,16 @@ def _card(model: MultimodalLM, card: Mapping[str, Any], difference: float) -> st
     }
     sources = {"encoder": model.encoder_spec.source, "language_model": model.language_spec.source}
     sections = {"Design": design, "Parts": sources, **card}
-    of_sound = ("audio", "clip.wav", "What is heard?")
-    sense, file, question = of_sound if model.encoder_spec.mels else ("image", "image.png", ASKED)
+    of_sound, of_pictures = ("audio", "clip.wav", HEARD), ("image", "image.png", ASKED)
+    sense, file, usual = of_sound if model.encoder_spec.mels else of_pictures
+    question = usual if asked is None else asked
     tables = "\n\n".join(f"## {heading}\n\n{_table(figures)}" for heading, figures in sections.items())
     plain = not model.encoder_spec.mels and model.candidate.tiling == "none" and model.candidate.temporal_factor == 1
     by_nas = (
         "from pathlib import Path\n\nfrom nas.ask import ask\n\n"
-        f'print(ask(Path("THIS_FOLDER"), Path("{file}"), "{question}"))'
+        f'print(ask(Path("THIS_FOLDER"), Path("{file}"), {json.dumps(question)}))'
     )
-    example = IN_TRANSFORMERS if plain else by_nas
+    example = IN_TRANSFORMERS.replace("THIS_QUESTION", json.dumps(question)) if plain else by_nas
     return f"""---
 library_name: transformers
 pipeline_tag: {sense}-text-to-text
@@ -217,7 +222,7 @@ A small {sense}-language model found by `nas`, neural architecture search for ef
 {example}
 ```
 
-or from the shell: `nas ask THIS_FOLDER {file} "{question}"`
+or from the shell: `nas ask THIS_FOLDER {file} {quote(question)}`
 """
 
 

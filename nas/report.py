@@ -104,7 +104,7 @@ def describe(run: Run) -> dict[str, Any]:
             "space_size": problem.space.size, "sampler": config.sampler, "seed": config.seed,
             "workers": config.workers, "trials": config.trials, "anchors": config.anchors,
             "finalists": config.finalists,
-            "train_steps": config.train_steps,
+            "train_steps": config.train_steps, "data": config.data,
         },
         "counts": _counts(run),
         "front": entries,

@@ -204,10 +204,9 @@ def _failures(found: dict[str, Any]) -> str:
 def _next(found: dict[str, Any]) -> str:
     lines = [f"nas report {found['study']} --json", f"nas dashboard {found['study']}"]
     if any(entry["trained"] for entry in found["front"]):
-        lines += [
-            f"nas export {found['study']} --rank 1 --to best-model",
-            'nas ask best-model picture.png "What shape is in the image?"',
-        ]
+        usual = found["search"]["data"] is None
+        asked = 'picture.png "What shape is in the image?"' if usual else 'FILE "QUESTION"'
+        lines += [f"nas export {found['study']} --rank 1 --to best-model", f"nas ask best-model {asked}"]
     else:
         lines.append(f"nas resume {found['study']}")
     return "\n".join(lines)

@@ -152,6 +152,8 @@ def test_a_search_trains_its_finalists_on_clips_and_they_tell_tones_apart(
     (record,) = [json.loads(file.read_text()) for file in tmp_path.glob("one/finalists/*/training.json")]
     assert record["data"] == tones.name
     assert record["accuracy_open"] > record["blind_open"]
+    assert "nas ask THIS_FOLDER clip.wav 'pitch?'" in (tmp_path / "one" / "export" / "README.md").read_text()
+    assert "shape is in the image" not in (tmp_path / "one" / "report.html").read_text()
     model, processor = load_export(tmp_path / "one" / "export")
     assert model.encoder_spec.mels == processor.mels == 80
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from nas import pareto
+from nas.config import SearchConfig
 from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
@@ -59,7 +61,7 @@ def prove(
     _measure(
         problem, folder, store, candidates | trained_front(problem, known, store.trainings(folder.study)), say, progress
     )
-    _export(folder, candidates, trainings, say)
+    _export(problem.config, folder, candidates, trainings, say)
 
 
 def completed(evaluations: Sequence[Evaluation]) -> dict[str, Candidate]:
@@ -143,10 +145,15 @@ def _measure(
 
 
 def _export(
-    folder: RunFolder, candidates: dict[str, Candidate], trainings: dict[str, Training], say: Callable[[str], None]
+    config: SearchConfig,
+    folder: RunFolder,
+    candidates: dict[str, Candidate],
+    trainings: dict[str, Training],
+    say: Callable[[str], None],
 ) -> None:
     """The finalist with the best trained accuracy, as a Hugging Face folder that was reloaded and compared."""
     from nas.export import export_hf, load_export
+    from nas.train import own_data
 
     target = folder.path / EXPORT
     if target.exists():
@@ -165,5 +172,6 @@ def _export(
             "steps": training.steps,
         },
     }
-    difference = export_hf(model, processor, target, card=card)
+    asked = None if config.data is None else own_data.example(Path(config.data))[1]
+    difference = export_hf(model, processor, target, card=card, asked=asked)
     say(f"exported     {key} to {target} (reloaded: max logit difference {difference:g})")

@@ -44,6 +44,12 @@ def load(folder: Path, *, hears: bool, most: int | None = None, seed: int = 0) -
     return data
 
 
+def example(folder: Path) -> tuple[Path, str]:
+    """A file, and what is asked of it. Raises: ConfigError."""
+    first = read_conversations(folder)[0]
+    return first.file, first.turns[0][0]
+
+
 def _split(name: str, files: Sequence[Path], conversations: Sequence[Conversation]) -> Split:
     places = {file: place for place, file in enumerate(sorted(files))}
     questions = [
