@@ -18,11 +18,10 @@ from hardware_profiles.profile import LowEnd
 from search_spaces import Candidate
 
 BlockKind = Literal[
-    "preprocess", "vision", "projector",
+    "preprocess", "vision", "join", "projector", "prune",
+    "decoder_prefill", "fastv", "cross_prefill", "decoder_decode", "cross_decode",
     "shell_prefill", "layer_prefill", "shell_decode", "layer_decode",
-    "decoder_prefill", "decoder_decode",
-    "join", "prune", "fastv", "cross_prefill", "cross_decode",
-]  # fmt: skip
+]  # in the order of a request; the last four are those of estimates  # fmt: skip
 NOISE = 0.08
 MOST_ABOVE_LEAST = 1.25  # with nothing beside, lower quartiles of more than 1 ms were 1 to 18 % above minima
 PROTOCOL = 2  # part of every key: timings that were taken in another way are not mixed with those of now

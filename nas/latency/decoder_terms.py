@@ -19,7 +19,8 @@ from search_spaces.catalogue import language_model
 PREFILL_LENGTHS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 SHALLOW_LENGTHS = (16, 64, 256, 1024, 4096, 8192)
 CONTEXTS = (16, 256, 1024, 4096, 8192)
-DEPTHS = (2, 14)  # of decoders that are compiled whole
+# Of decoders that are compiled whole: in prefill, the first layers cost a tenth more than those after them.
+WHOLE_PREFILL_DEPTHS, WHOLE_DECODE_DEPTHS = (2, 6, 14), (2, 14)
 # Of decoders that run layer by layer. No depth 0: alone in a loop, the vocabulary's head stays in the cache, and is
 # faster by a quarter than between layers. A step is memory's work, so that its line has a bend where the weights
 # outgrow the cache.
@@ -47,7 +48,8 @@ def decoder_parts(phase: str, runtime: str) -> tuple[DecoderPart, ...]:
     kind: BlockKind = "decoder_prefill" if prefill else "decoder_decode"
     grid = PREFILL_LENGTHS if prefill else CONTEXTS
     if runtime in WHOLE_DECODER:
-        return tuple(DecoderPart(kind, grid, depth) for depth in DEPTHS)
+        depths = WHOLE_PREFILL_DEPTHS if prefill else WHOLE_DECODE_DEPTHS
+        return tuple(DecoderPart(kind, grid, depth) for depth in depths)
     shallow, *deeper = PREFILL_DEPTHS if prefill else DECODE_DEPTHS
     first = DecoderPart(kind, SHALLOW_LENGTHS if prefill else grid, shallow)
     return first, *(DecoderPart(kind, grid, depth) for depth in deeper)

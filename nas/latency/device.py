@@ -99,9 +99,10 @@ class Device:
     def canary_ms(self) -> float:
         """How fast the device is just now."""
         if self._is_here:
+            from nas.latency.backends import torch_threads
             from nas.latency.measure import canary_at
 
-            return canary_at(self.profile.threads(self.runtime))
+            return canary_at(torch_threads(self.runtime, self.profile.threads(self.runtime)))
         return float(self._state["canary_ms"])
 
     def lacking(self, blocks: Iterable[BlockSpec]) -> int:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hardware_profiles.profile import LowEnd, Protocol
 from nas.latency.amounts import amounts
-from nas.latency.backends import Stages, backend
+from nas.latency.backends import Stages, backend, torch_threads
 from nas.latency.blocks import BlockSpec, MeasurementContext, undisturbed
 from nas.latency.energy import EnergyMeter
 from nas.latency.jobs import Job, photo
-from nas.latency.measure import LEAST_ROUNDS, Canary, Keep, Sampling, larger_than_caches, measuring
+from nas.latency.measure import LEAST_ROUNDS, Canary, Keep, Sampling, chains, larger_than_caches, measuring
 from nas.latency.memory import PeakMemory, measure_memory
 from nas.latency.request import ROUNDS, EndToEnd
 from nas.latency.terms import check_runs
@@ -61,7 +62,7 @@ def measure_requests(
     requests: dict[str, Request] = {}
     memory: dict[str, PeakMemory | None] = {}
     canary = Canary(clock)
-    with measuring(context.threads, seed):
+    with measuring(torch_threads(context.runtime, context.threads), seed):
         for key, candidate in candidates.items():
 
             def load(candidate: Candidate = candidate) -> Request:
@@ -137,7 +138,7 @@ def _prepare(candidate: Candidate, workload: Workload, photos: int) -> Callable[
 def _rounds(
     requests: Mapping[str, Request],
     among: Sampling,
-    stranger: Tensor,
+    stranger: np.ndarray,
     rounds: int,
     generator: random.Random,
     meter: EnergyMeter,
@@ -148,16 +149,17 @@ def _rounds(
     for request in requests.values():
         request.run(clock)  # warms it up
     samples_each = max(SAMPLES, math.ceil(LEAST_ROUNDS / rounds))
-    order: list[str | Job] = [*requests, *samples_each * list(among.jobs)]
     for _ in range(rounds):
+        order: list[str | tuple[Job, ...]] = [*requests]
+        order += (chain for _ in range(samples_each) for chain in chains(among.jobs, generator))
         generator.shuffle(order)
-        if among.jobs:  # requests alone keep what they had in the caches, as on the device
-            stranger.add_(1)
         for one in order:
-            if isinstance(one, Job):
+            if among.jobs:  # requests alone keep what they had in the caches, as on the device
+                stranger.sum()
+            among.canary.ask()
+            if not isinstance(one, str):
                 among.take(one)
                 continue
-            among.canary.ask()
             with meter.around(one):
                 samples[one].append(requests[one].run(clock))
     return samples

@@ -84,17 +84,12 @@ class JobFactory:
         On an empty cache, or on one that holds the positions of earlier turns.
         """
         model = self._decoder(block.lm, block.depth, block.axes)
-        ids = torch.full((block.batch, block.length), 4)
-        places = torch.arange(block.length).unsqueeze(0).expand(block.batch, -1) < block.length // 2
-        visual = torch.randn(block.batch * (block.length // 2), model.config.hidden_size)
-
+        prompt = embedded_prompt(block, model.get_input_embeddings())
         filled, restore = (None, nothing) if not block.past else self._filled(model, block, block.past)
 
         def run() -> object:
-            embedded = model.get_input_embeddings()(ids)
-            embedded = embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual)
             cache = _empty(model, block) if filled is None else filled
-            return decode(model, cache, inputs_embeds=embedded).argmax(-1)
+            return decode(model, cache, inputs_embeds=prompt()).argmax(-1)
 
         return Job(block, run, restore)
 
@@ -147,6 +142,20 @@ def photo() -> Any:
     from PIL import Image
 
     return Image.effect_noise(PHOTO_SIZE, 64).convert("RGB")
+
+
+def embedded_prompt(block: BlockSpec, embedding: nn.Module) -> Callable[[], Tensor]:
+    """Text looked up, visual tokens put in the places of its first half: (B, T, H)."""
+    ids = torch.full((block.batch, block.length), 4)
+    places = torch.arange(block.length).unsqueeze(0).expand(block.batch, -1) < block.length // 2
+    width = embedding(ids[:1, :1]).shape[-1]
+    visual = torch.randn(block.batch * (block.length // 2), width)
+
+    def prompt() -> Tensor:
+        embedded: Tensor = embedding(ids)
+        return embedded.masked_scatter(places.unsqueeze(-1).expand_as(embedded), visual)
+
+    return prompt
 
 
 def causal_lm(lm: str, layers: int, axes: Axes = ()) -> PreTrainedModel:

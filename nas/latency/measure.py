@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import get_args
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from hardware_profiles.profile import Protocol
-from nas.latency.backends import Backend, backend
-from nas.latency.blocks import NOISE, BlockSpec, BlockTiming, MeasurementContext, is_noisy
+from nas.latency.backends import Backend, backend, torch_threads
+from nas.latency.blocks import NOISE, BlockKind, BlockSpec, BlockTiming, MeasurementContext, is_noisy
 from nas.latency.jobs import Job
 
 Clock = Callable[[], float]
@@ -81,7 +83,7 @@ def measure_blocks(
     """Hands the timings of each finished group, by block key, to `keep`."""
     runtime = backend(context.runtime, context.dtype, context.threads)
     passes = BlockPasses(runtime, Canary(clock), protocol, seed, last_level_cache_mib)
-    with measuring(context.threads, seed):
+    with measuring(torch_threads(context.runtime, context.threads), seed):
         for _ in range(PASSES):
             passes.measure(blocks, keep)
 
@@ -122,10 +124,13 @@ class BlockPasses:
             keep({block.key: self.found[block.key] for block in group})
 
 
-def larger_than_caches(last_level_cache_mib: float | None) -> Tensor:
-    """A stranger to all jobs: touched every round, so that few jobs do not keep each other's data there."""
+def larger_than_caches(last_level_cache_mib: float | None) -> np.ndarray:
+    """A stranger to all jobs: read before a request or a piece of one, so that few do not keep their data there.
+
+    By numpy on one thread: threads of torch would spin for a while after it, and hold up those of another runtime.
+    """
     cache_mib = min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB)
-    return torch.zeros(int(2 * cache_mib * 2**20) // 4)
+    return np.ones(int(2 * cache_mib * 2**20) // 4, np.float32)
 
 
 class Sampling:
@@ -144,10 +149,12 @@ class Sampling:
         self.switches = dict.fromkeys(self.samples, 0)
         self.before_ms = canary.ask(CANARY_SAMPLES)
 
-    def take(self, job: Job) -> None:
-        key, taken = job.block.key, involuntary_switches()
-        self.samples[key].append(1e3 * _sample(job, self.repeats[key], self.canary.clock))
-        self.switches[key] += involuntary_switches() - taken
+    def take(self, chain: Sequence[Job]) -> None:
+        """A sample of each."""
+        for job in chain:
+            key, taken = job.block.key, involuntary_switches()
+            self.samples[key].append(1e3 * _sample(job, self.repeats[key], self.canary.clock))
+            self.switches[key] += involuntary_switches() - taken
 
     def timings(self) -> dict[str, BlockTiming]:
         """By block key."""
@@ -168,18 +175,28 @@ class Sampling:
         }
 
 
-def run_rounds(sampling: Sampling, stranger: Tensor, generator: random.Random) -> None:
+def run_rounds(sampling: Sampling, stranger: np.ndarray, generator: random.Random) -> None:
     """Every job once a round; it leaves the rounds when its minimum has been calm for three of them."""
     active = list(sampling.jobs)
     for _ in range(sampling.protocol.rounds or MOST_ROUNDS):
-        generator.shuffle(active)
-        sampling.canary.ask()
-        stranger.add_(1)
-        for job in active:
-            sampling.take(job)
+        for chain in chains(active, generator):
+            stranger.sum()
+            sampling.canary.ask()
+            sampling.take(chain)
         active = [job for job in active if not is_calm(sampling.samples[job.block.key])]
         if not active:
             break
+
+
+def chains(jobs: Sequence[Job], generator: random.Random) -> list[tuple[Job, ...]]:
+    """Every job once, at random, as pieces of requests: one of a kind each, in the order of a request.
+
+    So each runs as there: its own weights are out of the caches, its runtime and threads are awake.
+    """
+    by_kind = [[job for job in jobs if job.block.kind == kind] for kind in get_args(BlockKind)]
+    for alike in by_kind:
+        generator.shuffle(alike)
+    return [tuple(job for job in chain if job) for chain in zip_longest(*by_kind)]
 
 
 def involuntary_switches() -> int:

@@ -58,6 +58,7 @@ def serve(request: Request, emit: Emit, pause: Pause = time.sleep) -> None:
 
 def _measure(request: Request, emit: Emit, pause: Pause) -> None:
     from hardware_profiles import ProfileError
+    from nas.latency.backends import torch_threads
     from nas.latency.context import context_here
     from nas.latency.end_to_end import measure_requests
     from nas.latency.measure import canary_at, involuntary_switches, measure_blocks
@@ -76,7 +77,7 @@ def _measure(request: Request, emit: Emit, pause: Pause) -> None:
             "kind": "environment",
             **environment(),
             "runtime_version": context.version,
-            "canary_ms": canary_at(context.threads),
+            "canary_ms": canary_at(torch_threads(context.runtime, context.threads)),
         }
     )
 

@@ -63,6 +63,15 @@ def check(runtime: str, dtype: str) -> None:
         raise UnknownNameError(f"runtime {runtime} has no dtype {dtype!r}; it has: {', '.join(RUNTIMES[runtime])}")
 
 
+def torch_threads(runtime: str, threads: int) -> int:
+    """Threads of torch beside a runtime: one where the runtime has its own.
+
+    Torch prepares pictures and looks tokens up there too, and its threads spin for milliseconds after each call: ONNX
+    Runtime's next graph took up to a half longer.
+    """
+    return threads if runtime.startswith("torch") else 1
+
+
 def backend(runtime: str, dtype: str, threads: int) -> Backend:
     """Raises: UnknownNameError, MissingPackageError."""
     check(runtime, dtype)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas.latency.blocks import BlockSpec
 from nas.latency.graphs import cache_names, decoder_graph, graph, mask_for, vision_part
-from nas.latency.jobs import Axes, Job, JobFactory, causal_lm, preprocessing
+from nas.latency.jobs import Axes, Job, JobFactory, causal_lm, embedded_prompt, preprocessing
 from nas.latency.junctions import connector, cut_encoder
 from nas.model import MultimodalLM
 
@@ -145,12 +145,12 @@ class GraphBackend:
 
     def _prefill_job(self, block: BlockSpec) -> Job:
         embedding, found = self._decoder(block.lm, block.depth, block.axes)
-        ids = torch.full((block.batch, block.length), 5)
+        prompt = embedded_prompt(block, embedding)
         past, length = self._filled(block, block.past)
 
         def run() -> Tensor:
             found.past, found.length = past, length
-            return found(embedding(ids)).argmax(-1)
+            return found(prompt()).argmax(-1)
 
         return Job(block, run)
 

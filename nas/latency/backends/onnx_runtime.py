@@ -30,6 +30,7 @@ class OnnxRuntime:
         options = self.ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # or one graph's threads hold up the next
         serialized = _int8(model) if self.dtype == "int8" else model.SerializeToString()
         session = self.ort.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
