@@ -210,6 +210,11 @@ def _result(config: SearchConfig, made: RunFolder, *, json_: bool, say: Any) -> 
     say(f"report       {made.path / 'report.html'}")
     if (made.path / "export").is_dir():
         say(f"next         nas ask {made.path / 'export'} {_example(config)}")
+    elif document["request"]["seconds"] and config.data is None:
+        again = f"nas search {made.config_file} --from {made.path} --study NAME --finalists 3"
+        say(f"next         {again} --data FOLDER")
+    else:
+        say(f"next         nas train {made.path}")
 
 
 def _example(config: SearchConfig) -> str:

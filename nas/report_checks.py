@@ -243,7 +243,7 @@ def _front_words(found: dict[str, Any]) -> list[str]:
         what = "Solved exactly" if solved["exact"] else "Solved over a sample"
         lines.append(
             f"{what}: of {solved['weighed']:,} candidates, all weighed by predicted quality and latency, "
-            f"{len(keys)} are on the front; {done} of them were evaluated and are on this one."
+            f"{len(keys)} are on the front, {done} of them among the designs listed."
         )
     if entries:
         verdicts = [entry["confidence"]["verdict"] for entry in entries]

@@ -73,7 +73,8 @@ def open_session(
     archive = Archive(problem, config.storage or folder.default_storage, folder.study)
     out = len(problem.space.survey) - len(allowed) - (len(fit) - len(known))
     listener.say(
-        f"gate         {out} of {len(problem.space.survey)} candidates cannot meet the constraints; {len(allowed)} can"
+        f"gate         {out:,} of {len(problem.space.survey):,} candidates cannot meet the constraints; "
+        f"{len(allowed):,} can"
     )
     _note_unmeasured(store, folder, listener, len(fit) - len(known))
     trained = "anchors and finalists" if config.anchors else "finalists"
