@@ -29,8 +29,11 @@ def to_llava(model: MultimodalLM) -> Any:
     spec = model.encoder_spec
     _require(model, "projector", ["mlp"], "llava")
     _require(model, "compression", ["none"], "llava")
-    if not spec.transformers:
-        raise _refusal("llava", f"encoder must be one of transformers, but {spec.name} is timm's {spec.timm}")
+    if not spec.transformers or spec.mels:
+        kind = "one of sound" if spec.mels else f"timm's {spec.timm}"
+        raise _refusal("llava", f"encoder must be one of transformers that sees, but {spec.name} is {kind}")
+    if not _ends_in_its_last_layer(model):
+        raise _refusal("llava", f"encoder must hand on what its last layer gives, but {spec.name} norms it first")
     config = LlavaConfig(
         vision_config=model.vision.backbone.config, text_config=_text_config(model),
         image_token_index=model.language_spec.image_token_id,
@@ -39,6 +42,17 @@ def to_llava(model: MultimodalLM) -> Any:
     )  # fmt: skip
     state = {f"model.vision_tower.{name}": tensor for name, tensor in model.vision.backbone.state_dict().items()}
     return _filled(LlavaForConditionalGeneration(config), state | _mlp(model) | _language(model, "language_model"))
+
+
+def _ends_in_its_last_layer(model: MultimodalLM) -> bool:
+    """Whether the states that are read are those that Llava reads. SigLIP norms them."""
+    import torch
+
+    side = model.candidate.resolution
+    with torch.inference_mode():
+        noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        found: Any = model.vision.backbone(pixel_values=noise, output_hidden_states=True)
+    return torch.equal(found.hidden_states[-1], found.last_hidden_state)
 
 
 def to_fastvlm(model: MultimodalLM) -> Any:

@@ -111,9 +111,12 @@ def test_a_converted_folder_is_loaded_by_transformers_alone(tmp_path: Path) -> N
 def test_parts_without_such_a_form_are_refused_in_one_line() -> None:
     model = build(Candidate(**BASE), weights="random")
     with pytest.raises(
-        ConfigError, match=r"--format llava: the encoder must be one of transformers, .* use --format hf"
+        ConfigError, match=r"--format llava: the encoder must be one of transformers that sees, .* use --format hf"
     ):
         to_llava(model)
+    normed = {"timm": "", "timm_args": {}, "transformers": CLIP | {"model_type": "siglip_vision_model"}, "width": 32}
+    with pytest.raises(ConfigError, match="--format llava: the encoder must hand on what its last layer gives"):
+        to_llava(assembled(normed | {"prefix_tokens": 0}))
     with pytest.raises(ConfigError, match="--format idefics3: the projector must be linear, but got 'mlp'"):
         to_idefics3(model)
     with pytest.raises(ConfigError, match="--format fastvlm: the encoder must be a timm CNN"):

@@ -19,7 +19,13 @@ from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext, undisturbed
 from nas.latency.cache import comparable, ensure_blocks, quiet
 from nas.latency.compose import compose
-from nas.latency.decoder_terms import PREFILL_LENGTHS, WHOLE_DECODE_DEPTHS, WHOLE_PREFILL_DEPTHS, depth_shares, length_shares
+from nas.latency.decoder_terms import (
+    PREFILL_LENGTHS,
+    WHOLE_DECODE_DEPTHS,
+    WHOLE_PREFILL_DEPTHS,
+    depth_shares,
+    length_shares,
+)
 from nas.latency.jobs import preprocessing
 from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
 from nas.latency.terms import needed
@@ -197,7 +203,11 @@ def test_a_whole_decoder_is_extended_by_its_layers() -> None:
     timings = {}
     for block in needed(candidate, WORKLOAD, "onnxruntime"):
         timings[block.key] = timing(2.0 + 3.0 * block.depth if block.kind.startswith("decoder") else 1.0)
-    assert {block.depth for block in needed(candidate, WORKLOAD, "onnxruntime")} == {0, *WHOLE_PREFILL_DEPTHS, *WHOLE_DECODE_DEPTHS}
+    assert {block.depth for block in needed(candidate, WORKLOAD, "onnxruntime")} == {
+        0,
+        *WHOLE_PREFILL_DEPTHS,
+        *WHOLE_DECODE_DEPTHS,
+    }
     found = compose(candidate, WORKLOAD, timings, "onnxruntime")
     assert found.prefill_ms == pytest.approx(2.0 + 3.0 * candidate.lm_depth)
     assert found.tpot_ms == pytest.approx(2.0 + 3.0 * candidate.lm_depth)
