@@ -184,8 +184,8 @@ def work_done(found: dict[str, Any]) -> str:
     """What the search did, in one sentence."""
     counts, search = found["counts"], found["search"]
     return (
-        f"{counts['complete']:,} of {search['space_size']:,} designs evaluated ({counts['gated_out']:,} ruled out by the "
-        f"gate, {counts['infeasible']} drawn but infeasible, {counts['failed']} failed, "
+        f"{counts['complete']:,} of {search['space_size']:,} designs evaluated ({counts['gated_out']:,} ruled out "
+        f"by the gate, {counts['infeasible']} drawn but infeasible, {counts['failed']} failed, "
         f"{counts['duplicates_avoided']} duplicates avoided), {counts['trained']} trained; "
         + (f"{counts['unmeasured']} without latency ({NO_LATENCY}); " if counts["unmeasured"] else "")
         + (f"{duration(found['wall_s'])} of wall clock." if found["wall_s"] else "not ended yet.")
