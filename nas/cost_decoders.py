@@ -69,7 +69,7 @@ class Decoders:
         ]  # fmt: skip
         self.hidden, self.vocab, self.prompt_width, self.embedding, self.last_norm = gather(sizes, form)
         most = max(len(set(lm.layer_pattern)) for lm in lms)
-        self._kinds = [Layers(rows, [_layer(lm, index) for lm in lms], form) for index in range(most)]
+        self._kinds = [Layers(rows, [layer_of_kind(lm, index) for lm in lms], form) for index in range(most)]
         self.depth = rows.numbers("lm_depth")
         counts = rows.decided(STACK_AXES, lambda candidate: _counts(candidate, most))
         self._whole, self._short = counts[:most], counts[most:]
@@ -135,14 +135,15 @@ class Layers:
         return cost_language.cache_at(self._position, self._state, self._window, context)
 
 
-def _kinds(lm: LanguageModelSpec) -> list[LayerKind]:
+def kinds(lm: LanguageModelSpec) -> list[LayerKind]:
+    """What its layers mix tokens by, in one order."""
     return sorted(set(lm.layer_pattern))
 
 
-def _layer(lm: LanguageModelSpec, index: int) -> Layer:
+def layer_of_kind(lm: LanguageModelSpec, index: int) -> Layer:
     """The layer of a language model's kind of this place; the last where it has fewer."""
-    kinds = _kinds(lm)
-    return cost_language.decoder_layer(lm, kinds[min(index, len(kinds) - 1)])
+    several = kinds(lm)
+    return cost_language.decoder_layer(lm, several[min(index, len(several) - 1)])
 
 
 def _counts(candidate: Candidate, places: int) -> list[int]:
@@ -150,5 +151,5 @@ def _counts(candidate: Candidate, places: int) -> list[int]:
     lm = language_model(candidate.lm)
     stack = cost_language.kept_kinds(lm, candidate.lm_layers, candidate.lm_depth)
     cut = candidate.prune_layer or len(stack)
-    names = [*_kinds(lm), *[None] * places][:places]
+    names = [*kinds(lm), *[None] * places][:places]
     return [part.count(name) if name else 0 for part in (stack[:cut], stack[cut:]) for name in names]

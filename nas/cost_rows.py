@@ -12,6 +12,7 @@ from search_spaces import Candidate
 from search_spaces.sizes import Value
 
 Column = NDArray[np.int64]
+Matrix = NDArray[np.float64]
 MOST_KEYS = 2**22
 
 
@@ -62,6 +63,25 @@ class Rows:
         """The numbers of a record that these axes decide, as columns."""
         first, part = self.distinct(axes)
         return gather([record(self.candidate(row)) for row in first.tolist()], part)
+
+    def figures(self, axes: Sequence[str], record: Callable[[Candidate], Sequence[float]]) -> list[Matrix]:
+        """The same of a record of any numbers."""
+        return self.records(self.distinct(axes), record)
+
+    def records(self, parts: tuple[Column, Column], record: Callable[[Candidate], Sequence[float]]) -> list[Matrix]:
+        """Numbers of a record by what decides it: (first rows, part of each row)."""
+        first, part = parts
+        found = np.array([record(self.candidate(row)) for row in first.tolist()], dtype=np.float64)
+        return [column[part] for column in found.T]
+
+
+def distinct(columns: Sequence[Column]) -> tuple[Column, Column]:
+    """(a first row of each distinct combination, the combination of each row)."""
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        codes = np.unique(column, return_inverse=True)[1]
+        key = np.unique(key * (int(codes.max()) + 1) + codes, return_inverse=True)[1]
+    return np.unique(key, return_index=True)[1], key
 
 
 def gather(records: Sequence[Sequence[int]], part: Column) -> list[Column]:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Points = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     """At least as good everywhere and better somewhere."""
@@ -23,8 +26,10 @@ def front(points: Sequence[Sequence[float]]) -> list[int]:
     return kept
 
 
-def front_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+def front_mask(points: Points) -> Mask:
     """(n): which of the points (n, k) nothing dominates; the same set as `front`, for many points."""
+    if points.shape[1] == 2:
+        return ~beaten(points, points)
     mask = np.zeros(len(points), dtype=bool)
     rest = np.argsort(-points.sum(axis=1), kind="stable")  # a point is never dominated by one of a smaller sum
     while len(rest):
@@ -34,6 +39,28 @@ def front_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
         equal = (others == first).all(axis=1)
         mask[rest[equal]] = True
         rest = rest[~equal & (others > first).any(axis=1)]
+    return mask
+
+
+def beaten(points: Points, by: Points) -> Mask:
+    """(n): which of the points (n, k) one of the others (m, k) dominates."""
+    if not len(by):
+        return np.zeros(len(points), dtype=bool)
+    if points.shape[1] == 2:  # by the best second value of those whose first is as large, or larger
+        order = np.argsort(by[:, 0])
+        firsts = by[order, 0]
+        best = np.append(np.maximum.accumulate(by[order[::-1], 1])[::-1], -np.inf)
+        as_large = best[np.searchsorted(firsts, points[:, 0], side="left")]
+        after = np.searchsorted(firsts, points[:, 0], side="right")
+        found: Mask = (as_large > points[:, 1]) | ((best[after] >= points[:, 1]) & (after < len(by)))
+        return found
+    rest = np.arange(len(points))
+    mask = np.zeros(len(points), dtype=bool)
+    for other in by[np.argsort(-by.sum(axis=1), kind="stable")]:
+        some = points[rest]
+        out = (other >= some).all(axis=1) & (other > some).any(axis=1)
+        mask[rest[out]] = True
+        rest = rest[~out]
     return mask
 
 

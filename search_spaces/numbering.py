@@ -88,6 +88,13 @@ class Numbering:
             decided = np.column_stack([decided[row], code.astype(np.int16)])
         return decided
 
+    def taken(self, decided: Codes, code: int) -> Codes:
+        """Those rows of places that can go on with this place on the next axis, and it."""
+        index = decided.shape[1]
+        is_open = np.diff(self._upto[index], axis=-1, prepend=0)[..., code] > 0
+        rows = np.broadcast_to(is_open[tuple(decided[:, one] for one in self.live[index])].astype(bool), len(decided))
+        return np.column_stack([decided[rows], np.full(int(rows.sum()), code, dtype=np.int16)])
+
     def _fill(self, found: Codes, rest: Table) -> None:
         """Each number's value of an axis is where the running count of ways passes what is left of the number."""
         for index, upto in enumerate(self._upto):

@@ -15,8 +15,11 @@ import nas.workload
 import search_spaces
 from cli.main import build_app
 from hardware_profiles import HardwareProfile, ProfileError
+from nas.cost_rows import Rows
+from nas.errors import NotMeasuredError
 from nas.latency.calibrated import CalibratedModel, fit
-from nas.latency.estimate import Setting, estimate, middles_ms
+from nas.latency.estimate import PARTS, Setting, estimate
+from nas.latency.estimate_many import Estimates
 from nas.latency.terms import needed
 from nas.latency.work import FEATURES, features
 
@@ -132,16 +135,30 @@ def test_overheads_of_the_profile_are_added_for_every_kernel_and_layer() -> None
     assert tpot_ms(op_overhead_us=200) - none == pytest.approx(2 * (tpot_ms(op_overhead_us=100) - none))
 
 
-@pytest.mark.parametrize("is_calibrated", [False, True])
-def test_the_middles_of_parts_alone_are_those_of_the_estimate(is_calibrated: bool) -> None:
-    profile, workload = hardware_profiles.load("raspberry-pi-5-8gb"), nas.workload.load("vqa-short")
-    width = len(FEATURES)
-    model = CalibratedModel(FEATURES, (1e-9,) * width, (0.0,) * width, (1e15,) * width, 0.8, 1.3, 20)
-    known = model if is_calibrated else None
-    names = ["preprocess_ms", "vision_ms", "projector_ms"]
-    for candidate in search_spaces.load("edge").draw(20, random.Random(2)):
-        whole = estimate(candidate, workload, profile, known)
-        seen = middles_ms(candidate, workload, profile, known, Setting(), names)
-        read = middles_ms(candidate, workload, profile, known, Setting(), ["prefill_ms", "tpot_ms"])
-        assert seen == pytest.approx([getattr(whole, name) for name in names])
-        assert read == pytest.approx([whole.prefill_ms, whole.tpot_ms])
+@pytest.mark.parametrize(
+    ("space", "workload", "setting"),
+    [
+        ("full", "vqa-short", Setting()), ("full", "video", Setting(dtype="int8")), ("edge", "multi-image", Setting()),
+        ("audio-edge", "audio-clip", Setting()), ("pocket", "vqa-short", Setting("onnxruntime")),
+    ],
+)  # fmt: skip
+def test_columns_of_middles_are_those_of_the_estimates_one_by_one(space: str, workload: str, setting: Setting) -> None:
+    searched, asked = search_spaces.load(space), nas.workload.load(workload)
+    numbers = searched.draw_numbers(60, random.Random(2))
+    rows = Rows(searched.domains, searched.numbering.codes(numbers))
+    profile = hardware_profiles.load("raspberry-pi-5-8gb")
+    own = HardwareProfile.model_validate(
+        profile.model_dump(mode="json", by_alias=True)
+        | {"estimator": {"eta_memory": {"low": 0.3, "mid": 0.5, "high": 0.7}, "layer_overhead_us": 40}}
+    )
+    coefficients = tuple(1e-9 * (1 + place) for place in range(len(FEATURES)))
+    model = CalibratedModel(FEATURES, coefficients, (0.0,) * len(FEATURES), (1e15,) * len(FEATURES), 0.8, 1.3, 20)
+    for device, known in ((profile, None), (own, None), (profile, model)):
+        columns = Estimates(rows, asked, device, known, setting)
+        found = {part: columns.ms(part) for part in (*PARTS, "preprocess_ms")}
+        for row, candidate in enumerate(searched.numbered(numbers)):
+            try:
+                one = estimate(candidate, asked, device, known, setting)
+            except NotMeasuredError:
+                continue
+            assert [column[row] for column in found.values()] == pytest.approx([getattr(one, part) for part in found])

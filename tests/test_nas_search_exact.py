@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli.main import build_app
 from nas.config import SearchConfig
 from nas.errors import NothingFeasibleError, RunError
-from nas.pareto import front, front_mask
+from nas.pareto import beaten, dominates, front, front_mask
 from nas.run_folder import RunFolder
 from nas.search.exact import Weighed, in_words, weigh
 from nas.search.problem import Problem, define
@@ -30,9 +30,19 @@ def problem(*constraints: str) -> Problem:
     return define(SearchConfig(space="micro", devices=[ESTIMATED], constraints=list(constraints)))
 
 
-@given(POINTS)
-def test_the_mask_is_the_front(points: list[tuple[int, int, int]]) -> None:
-    assert sorted(front(points)) == np.flatnonzero(front_mask(np.array(points, dtype=float))).tolist()
+@given(POINTS, st.sampled_from([2, 3]))
+def test_the_mask_is_the_front(points: list[tuple[int, int, int]], columns: int) -> None:
+    some = [point[:columns] for point in points]
+    assert sorted(front(some)) == np.flatnonzero(front_mask(np.array(some, dtype=float))).tolist()
+
+
+@given(POINTS, POINTS, st.sampled_from([2, 3]))
+def test_beaten_are_those_that_one_of_the_others_dominates(
+    points: list[tuple[int, int, int]], by: list[tuple[int, int, int]], columns: int
+) -> None:
+    some, others = [point[:columns] for point in points], [point[:columns] for point in by]
+    found = beaten(np.array(some, dtype=float), np.array(others, dtype=float))
+    assert found.tolist() == [any(dominates(other, one) for other in others) for one in some]
 
 
 def test_the_exact_front_is_that_of_every_candidate() -> None:

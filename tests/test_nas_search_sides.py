@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 
+import search_spaces
 from nas.config import SearchConfig
 from nas.search.exact import Weighed, weigh
 from nas.search.problem import Problem, define
 from nas.search.side_tables import SideTables
-from nas.search.sides import applies, front_of_sides
+from nas.search.sides import front_of_sides
 
 DEVICE = "raspberry-pi-5-8gb"
 FEW_OF_EDGE = {
@@ -60,26 +62,63 @@ def reached(asked: Problem, weighed: Weighed) -> list[list[float]]:
 def test_the_front_of_sides_is_that_of_every_candidate(
     space: str, constraints: list[str], changes: dict[str, Any]
 ) -> None:
-    asked = problem(space, *constraints, **changes)
+    check(problem(space, *constraints, **changes))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_front_of_sides_of_random_spaces_is_that_of_every_candidate(seed: int) -> None:
+    check(random_problem(random.Random(seed)))
+
+
+def check(asked: Problem) -> None:
     weighed = weigh(asked, asked.space.candidates)
-    found = front_of_sides(asked)
-    assert found is not None and len(weighed.front) > 1
+    found, why_not = front_of_sides(asked)
+    assert found is not None and not why_not and len(weighed.front) > 1
     assert reached(asked, weigh(asked, found)) == reached(asked, weighed)
 
 
+def random_problem(generator: random.Random) -> Problem:
+    """Some values of every axis of a large space, with random objectives, limits and workload."""
+    name = generator.choice(["full", "laptop", "edge"])
+    objectives = ["quality", *generator.sample(["latency_ms", "ttft_ms", "tpot_ms", "memory_gib", "params"], 2)]
+    limits = [f"{metric} <= {generator.randrange(60, 200)}% of baseline" for metric in objectives[1:]]
+    changes = {
+        "objectives": objectives[: generator.choice([2, 3])], "devices": [generator.choice([DEVICE, "rtx-4090"])],
+        "workload": generator.choice(["vqa-short", "video", "multi-image", "long-chat"]),
+    }  # fmt: skip
+    whole = search_spaces.load(name)
+    axes = {axis: [value] for axis, value in whole.baseline_candidate.to_dict().items() if axis in whole.axes}
+    size = 1
+    while size < 300:  # one more value of some axis, as long as they are few to weigh
+        axis = generator.choice(list(axes))
+        more = {**axes, axis: list(dict.fromkeys([*axes[axis], generator.choice(whole.axes[axis])]))}
+        size = search_spaces.load(name, more).size
+        axes = more if size < 3000 else axes
+    return problem(name, *generator.sample(limits, 1), overrides=axes, **changes)
+
+
 def test_every_design_is_one_pair_of_sides() -> None:
-    asked = problem("edge", overrides=FEW_OF_EDGE)
-    tables = SideTables(asked)
-    pairs = [(a, b) for seeing, language in tables.groups() for a in seeing.place for b in language.place]
-    assert sorted(one.key for one in tables.made(np.array(pairs))) == sorted(one.key for one in asked.space.candidates)
+    tables = SideTables(problem("edge", overrides=FEW_OF_EDGE))
+    pairs = [
+        tables.joined(seeing.codes[[a]], language.codes[[b]])
+        for seeing, language in tables.groups() for a in range(len(seeing)) for b in range(len(language))
+    ]  # fmt: skip
+    made = tables.made(np.vstack(pairs))
+    assert sorted(one.key for one in made) == sorted(one.key for one in tables.space.candidates)
 
 
-def test_where_even_the_sides_are_too_many_it_says_so() -> None:
-    assert front_of_sides(problem("full")) is None
+def test_where_the_sides_or_the_seconds_are_too_many_it_says_so() -> None:
+    assert front_of_sides(problem("full")) == (None, "one decoder has more than 1,000,000 seeing sides")
+    found, why_not = front_of_sides(problem("edge", overrides=FEW_OF_EDGE), most_s=5, clock=iter((0.0, 6.0)).__next__)
+    assert found is None and why_not == "it would take more than 5 s"
 
 
 def test_it_is_not_used_where_its_form_does_not_hold() -> None:
-    assert applies(problem("edge"))
-    assert not applies(problem("micro", anchors=6))
-    assert not applies(problem("micro", "latency_ms >= 5"))
-    assert not applies(problem("micro", devices=["local"]))
+    for asked, reason in (
+        (problem("micro", anchors=6), "anchors"),
+        (problem("micro", "latency_ms >= 5"), "'latency_ms >= 5'"),
+        (problem("micro", devices=["local"]), "measured device"),
+        (problem("micro", runtime="onnxruntime"), "onnxruntime"),
+    ):
+        found, why_not = front_of_sides(asked)
+        assert found is None and reason in why_not

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from nas.latency.amounts import amounts
 from nas.latency.blocks import BlockSpec, Terms, changed_axes
 from nas.latency.calibrated import CalibratedModel, Prediction
 from nas.latency.decoder_terms import DECODER_AXES
-from nas.latency.roofline import datasheet, own_eta, own_share
+from nas.latency.roofline import datasheet, own_share
 from nas.latency.shares import LEAST_MS, NORMAL_80, Estimate, PhaseName, PhaseWork, RuntimeFamily, roofline_ms, shipped
 from nas.latency.terms import check_runs, seen_terms
 from nas.latency.work import Work, block_work, features
@@ -46,7 +46,6 @@ WEIGHT_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8}
 PARTS: dict[str, PhaseName] = {
     "vision_ms": "vision", "projector_ms": "vision", "prefill_ms": "prefill", "tpot_ms": "decode",
 }  # fmt: skip
-LANGUAGE_PARTS = ("prefill_ms", "tpot_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +70,6 @@ def estimate(
     if model is not None:
         return _calibrated(candidate, workload, model)
     return _datasheet(candidate, workload, profile, setting or Setting())
-
-
-def middles_ms(
-    candidate: Candidate, workload: Workload, profile: HardwareProfile, model: CalibratedModel | None, setting: Setting,
-    parts: Sequence[str],
-) -> list[float]:  # fmt: skip
-    """The middles of some parts of `estimate` alone, each of which follows from its own blocks."""
-    found = amounts(candidate, workload)
-    is_language = not set(parts).isdisjoint(LANGUAGE_PARTS)
-    some = _language_terms(candidate, workload, found) if is_language else seen_terms(candidate, workload, found)
-    blocks = _occurring({name: some[name] for name in parts})
-    if model is not None:
-        return [
-            sum(count * model.predict([features(block)])[0].value for count, block in blocks[name]) for name in parts
-        ]
-    sheet, middles = datasheet(profile, setting.dtype), []
-    for name in parts:
-        if name == "preprocess_ms":
-            middles.append(_preprocess_ms(found, workload))
-            continue
-        total = _sum(blocks[name])
-        work = _phase_work(total, PARTS[name], candidate, setting)
-        own = own_eta(profile, work, sheet)
-        busy = shipped().middle_ms(work, sheet) if own is None else roofline_ms(work, sheet) / own.mid
-        middles.append(busy + _starting_ms(name, total, candidate, profile.estimator, setting))
-    return middles
-
-
-def _preprocess_ms(found: RequestTokens[int], workload: Workload) -> float:
-    return found.photos * workload.batch * PREPROCESS.middle_ms
 
 
 def calibration_file(device: str) -> Path:
@@ -179,7 +148,7 @@ def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfil
     )
     busy = np.array([each.middle_ms for each in found])
     parts = dict(zip(PARTS, (busy + launches).tolist(), strict=True))
-    parts["preprocess_ms"] = _preprocess_ms(amounts(candidate, workload), workload)
+    parts["preprocess_ms"] = amounts(candidate, workload).photos * workload.batch * PREPROCESS.middle_ms
     often = np.array([1.0, 1.0, 1.0, workload.new_tokens - 1])
     total = request_ms(parts, workload.new_tokens)
     # The logarithm of a sum, to first order: its terms weighted with their share of the whole.

@@ -185,10 +185,25 @@ class Shares:
         ]
         return found, covariance
 
-    def middle_ms(self, work: PhaseWork, sheet: Datasheet) -> float:
-        """The middle of one phase alone, as `estimate` has it."""
-        log = sum(self._weight_of.get(name, 0.0) * value for name, value in effects(work, sheet).items())
-        return roofline_ms(work, sheet) * math.exp(log)
+    def middles_ms(
+        self, phase: PhaseName, runtime: RuntimeFamily, weight_bits: float, sheet: Datasheet, compute_s: Matrix,
+        memory_s: Matrix, tokens: Matrix | float, convolves: Matrix | float,
+    ) -> Matrix:  # fmt: skip
+        """The middles of one phase of many designs, as `estimate` has them one by one."""
+        bound_ms = 1e3 * np.maximum(compute_s, memory_s)
+        plain = PhaseWork(phase, sheet.peak_flops_per_s, 0.0, 0.0, 2 * TYPICAL_TOKENS, weight_bits, runtime, True)
+        slopes: dict[str, Matrix | float] = {
+            "overlap": 1e3 * np.minimum(compute_s, memory_s) / bound_ms,
+            "small": np.log1p(SMALL_MS / np.maximum(LEAST_MS, bound_ms)),
+            "tokens": np.log2(np.minimum(tokens, 2 * TYPICAL_TOKENS) / TYPICAL_TOKENS) / 2,
+            "convolves": convolves,
+        }
+        log: Matrix = np.zeros(1)
+        for name, value in effects(plain, sheet).items():
+            slope = name.split("/")[1] if "/" in name else ""
+            log = log + self._weight_of.get(name, 0.0) * slopes.get(slope, value)
+        found: Matrix = bound_ms * np.exp(log)
+        return found
 
     @cached_property
     def _weight_of(self) -> dict[str, float]:

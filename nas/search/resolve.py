@@ -15,7 +15,7 @@ from nas.search.anchors import use_anchors
 from nas.search.exact import in_words, weigh
 from nas.search.gate import fitting
 from nas.search.problem import Problem, define, is_measurable
-from nas.search.sides import applies, front_of_sides
+from nas.search.sides import front_of_sides
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -46,9 +46,10 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     how = WEIGHED if problem.space.enumerable and fit.keys() <= known.keys() else KNOWN
     try:
         problem.resolve_constraints()
-        solved = front_of_sides(problem) if how == KNOWN and applies(problem) else None
-        if solved is not None:
-            known, how = known | {one.key: one for one in solved}, SIDES
+        if how == KNOWN:
+            solved, why_not = front_of_sides(problem)
+            known |= {one.key: one for one in solved or []}
+            how = SIDES if solved is not None else f"{KNOWN}, as {why_not}"
         weighed = weigh(problem, list(known.values()))
     except NotMeasuredError as error:
         raise RunError(f"a constraint speaks of a design that was not measured in this run: {error}") from error
@@ -75,7 +76,7 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "study": folder.study, "devices": problem.devices, "constraints": list(constraints),
-        "exact": how != KNOWN, "how": how, "weighed": len(known), "candidates": problem.space.size,
+        "exact": not how.startswith(KNOWN), "how": how, "weighed": len(known), "candidates": problem.space.size,
         "feasible": len(weighed.candidates),
         "front": entries,
     }  # fmt: skip

@@ -23,7 +23,7 @@ from nas.search.interrupts import Interrupts
 from nas.search.problem import Problem
 from nas.search.proposer import Proposer, Sampled
 from nas.search.session import PUBLISH_EVERY, Session, publish, retry_unmeasured
-from nas.search.sides import applies, front_of_sides
+from nas.search.sides import MOST_S, front_of_sides
 from search_spaces import Candidate
 
 TRIAL_THREADS = 1  # in process: with two, six trials of `pocket` on two quiet cores took 6.6 s and not 1.6
@@ -78,24 +78,26 @@ def _workers(session: Session, apart: bool) -> Executor:
 
 def _weigh(session: Session) -> Weighed:
     """The front by predicted quality and known latency: exact where all are weighed, or solved by their sides."""
-    problem, store, study = session.problem, session.store, session.folder.study
-    is_whole, how = not session.latencies.unmeasured, f"{problem.quality(problem.baseline).label} quality"
-    is_exact, extent, count = is_whole and problem.space.enumerable, "every feasible candidate", len(session.allowed)
-    if not is_exact:
-        extent = f"{count} of {problem.space.size:,} candidates"
-        solved = front_of_sides(problem) if is_whole and applies(problem) else None
-        if solved is not None:
-            session.allowed |= {one.key: one for one in solved}
-            count = problem.space.size
-            is_exact, extent = True, f"each of {count:,} candidates, by its two sides,"
-    allowed = list(session.allowed.values())
-    weighed = weigh(problem, allowed)
-    session.listener.say(
-        f"{'exact' if is_exact else 'surveyed':12} {extent} is weighed by {how} and latency: {len(weighed.front)} of "
-        f"{count:,} are on the front; trials start there"
+    problem, store, study, say = session.problem, session.store, session.folder.study, session.listener.say
+    size, why_not, extent, count = problem.space.size, "", "every feasible candidate", len(session.allowed)
+    if session.latencies.unmeasured:
+        why_not = "some latencies are not known yet"
+    elif not problem.space.enumerable:
+        say(f"exact        the front of {size:,} candidates is sought by their two sides, for at most {MOST_S:.0f} s")
+        solved, why_not = front_of_sides(problem)
+        session.allowed |= {one.key: one for one in solved or []}
+        extent, count = f"each of {size:,} candidates, by its two sides,", size
+    if why_not:
+        count = len(session.allowed)
+        extent = f"{count:,} of {size:,} candidates"
+        say(f"not exact    {why_not}; a draw is weighed instead")
+    weighed = weigh(problem, list(session.allowed.values()))
+    say(
+        f"{'surveyed' if why_not else 'exact':12} {extent} is weighed by {problem.quality(problem.baseline).label} "
+        f"quality and latency: {len(weighed.front)} of {count:,} are on the front; trials start there"
     )
     front = [weighed.candidates[place].key for place in weighed.front]
-    store.set_meta(f"exact:{study}", json.dumps({"exact": is_exact, "weighed": count, "front": front}))
+    store.set_meta(f"exact:{study}", json.dumps({"exact": not why_not, "weighed": count, "front": front}))
     return weighed
 
 
