@@ -93,7 +93,7 @@ def search(
     if config.data is not None:
         from nas.search.training import training_data
 
-        training_data(config, hears=problem.workload.seconds > 0)
+        training_data(config.data, hears=problem.hears, most=config.train_images)
     config = config.model_copy(update={"workload": config.workload or problem.space.workload})
     if config.start_from is not None:  # a run folder has another place than this one's
         found = run_folder.find(config.start_from, Path(config.out)).path

@@ -66,12 +66,11 @@ def _candidate(source: Path, folder: Path | None, to: Path | None, steps: int | 
 
     design = search_spaces.load_candidate(source)
     hears = search_spaces.catalogue.encoder(design.encoder).mels > 0
-    from nas.config import SearchConfig
     from nas.search.training import training_data
     from nas.train.finalists import train_finalist
     from nas.train.recipe import Recipe
 
-    data = training_data(SearchConfig(data=None if folder is None else str(folder)), hears=hears)
+    data = training_data(None if folder is None else str(folder), hears=hears)
     target = to or Path("runs") / "trained" / design.key
     recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
     found = train_finalist(design, recipe, data, target, _hear)

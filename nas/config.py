@@ -17,6 +17,7 @@ from search_spaces.reading import check, read_mapping
 from search_spaces.reading import parse as parse_yaml
 
 FEWEST_ANCHORS = 5
+TRAIN_IMAGES = 1200
 SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random", "funnel"]
 STORAGE_VARIABLE = "NAS_STORAGE"  # a storage URL with its password, which is never written down
 _LOGIN = re.compile(r"(://[^:/?#@]*):[^@]*@(?:[^/?]*@)?")  # ://user:PASSWORD@, also where the password holds an @
@@ -50,7 +51,7 @@ class SearchConfig(BaseModel):
         default=1, ge=1, le=6, description="of training: each halves the candidates and doubles the steps"
     )
     train_steps: int = Field(default=120, ge=1)
-    train_images: int = Field(default=1200, ge=10, description="or clips of sound; at most")
+    train_images: int = Field(default=TRAIN_IMAGES, ge=10, description="or clips of sound; at most")
     data: str | None = Field(
         default=None, description="folder of LLaVA JSON to train on; None = easy-vqa for designs that see"
     )

@@ -41,7 +41,7 @@ def prove(
     config = problem.config
     if not config.finalists or not best:
         return
-    if problem.workload.seconds and config.data is None:
+    if problem.hears and config.data is None:
         say("finalists    none: designs that hear are trained on clips of yours; search again with --data FOLDER")
         return
     known = completed(evaluations)

@@ -56,6 +56,11 @@ class Problem:
     def baseline(self) -> Candidate:
         return self.space.baseline_candidate
 
+    @property
+    def hears(self) -> bool:
+        """Whether its designs take sound, where others take pictures."""
+        return self.workload.seconds > 0
+
     def latency(self, candidate: Candidate) -> dict[str, Latency]:
         """Latency by device: composed, or estimated where nothing was measured.
 

@@ -49,7 +49,7 @@ def climb(
     rungs = ladder(config.finalists, config.train_steps, config.rungs)
     if len(rungs) == 1:
         return dict(candidates)
-    data = training_data(config, hears=problem.workload.seconds > 0)
+    data = training_data(config.data, hears=problem.hears, most=config.train_images)
     left, costs = dict(candidates), []
     for rung, following in pairwise(rungs):
         trained: dict[str, Training] = {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config import SearchConfig
+from nas.config import TRAIN_IMAGES
 from nas.errors import ConfigError
 from nas.records import Training
 from nas.run_folder import RunFolder
@@ -25,20 +26,23 @@ SILENT = (
 TRAINING_ERRORS = (RuntimeError, ValueError, MemoryError, FloatingPointError)
 
 
-def training_data(config: SearchConfig, *, hears: bool = False) -> VqaData:
+@lru_cache(maxsize=1)
+def training_data(folder: str | None, *, hears: bool, most: int = TRAIN_IMAGES) -> VqaData:
     """What every training of a run is of: the user's own files, else pictures of easy-vqa, a quarter as many held out.
+
+    `most`: files that are trained on. A folder is read and hashed once; a run is of what was there when it began.
 
     Raises: ConfigError where the designs hear, and there is nothing to hear.
     """
-    if config.data is not None:
+    if folder is not None:
         from nas.train import own_data
 
-        return own_data.load(Path(config.data), hears=hears, most=config.train_images)
+        return own_data.load(Path(folder), hears=hears, most=most)
     if hears:
         raise ConfigError(SILENT)
     from nas.train import data as vqa
 
-    return vqa.load(train_images=config.train_images, test_images=max(10, config.train_images // 4))
+    return vqa.load(train_images=most, test_images=max(10, most // 4))
 
 
 def train_all(
@@ -57,7 +61,7 @@ def train_all(
     from nas.train.recipe import Recipe
 
     config = problem.config
-    data = training_data(config, hears=problem.workload.seconds > 0)
+    data = training_data(config.data, hears=problem.hears, most=config.train_images)
     recipe = Recipe(steps=config.train_steps, seed=config.seed)
     done = {
         key: one for key, one in store.trainings(folder.study).items() if one.checkpoint is not None or not keep_weights
