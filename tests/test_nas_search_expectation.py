@@ -1,4 +1,4 @@
-"""The advance estimate of time follows the work that is asked for, and what an earlier search really took."""
+"""The advance estimate of time follows the work that is asked for, and what earlier searches really took."""
 
 from __future__ import annotations
 
@@ -7,48 +7,71 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stored_runs import evaluation, training
 
 from nas.config import SearchConfig
-from nas.search.expectation import Pace, expected_s, in_words
+from nas.search.expectation import Expected, Material, Pace, in_words
 from nas.search.problem import define
 from nas.store import Store
+from nas.train import data as vqa
 
 DEVICE = "raspberry-pi-5-8gb"
+MATERIAL = Material(files=200, held_out=50, questions=10, text_tokens=10)
 
 
 def pace(cache: Store, **changes: object) -> Pace:
     fields: dict[str, object] = {"space": "micro", "devices": [DEVICE], "constraints": []}
-    return Pace(define(SearchConfig.model_validate({**fields, **changes})), cache, canary_ms=1.5)
+    return Pace(define(SearchConfig.model_validate({**fields, **changes})), cache, canary_ms=1.5, material=MATERIAL)
 
 
 def test_more_work_and_a_slower_machine_are_expected_to_take_longer(tmp_path: Path) -> None:
     with closing(Store(f"sqlite:///{tmp_path}/cache.db")) as cache:
         usual = pace(cache)
         space = usual.problem.space.candidates
-        trials_s, trainings_s = expected_s(usual, space)
-        assert expected_s(pace(cache, workers=2), space)[0] == pytest.approx(trials_s / 2)
-        assert expected_s(pace(cache, rungs=2), space)[1] == pytest.approx(2 * trainings_s)
-        assert expected_s(pace(cache, trials=10_000), space)[0] == pytest.approx(usual.trials_s(space))
-        slower = replace(usual, canary_ms=3.0)
-        assert slower.trainings_s(space[:3], 120) == pytest.approx(2 * usual.trainings_s(space[:3], 120))
-        assert usual.trainings_s(space[:1], 240) > 1.5 * usual.trainings_s(space[:1], 120)
+        told = usual.expected(space)
+        assert pace(cache, workers=2).expected(space).trials_s < told.trials_s
+        assert pace(cache, trials=30).expected(space).trials_s < told.trials_s
+        assert pace(cache, rungs=2).expected(space).trainings_s > 1.5 * told.trainings_s
+        assert pace(cache, finalists=0).expected(space).trainings_s == 0
+        slower = replace(usual, canary_ms=3.0).expected(space)
+        assert slower.trainings_s == pytest.approx(2 * told.trainings_s) and slower.trials_s > told.trials_s
+        assert pace(cache, train_steps=240).expected(space).trainings_s > 1.4 * told.trainings_s
         shallow, deep = (next(one for one in space if one.lm_depth == depth) for depth in (1, 6))
-        assert usual.trainings_s([deep], 120) > 2 * usual.trainings_s([shallow], 120)
+        assert usual.steps_s([deep], 120) > 2 * usual.steps_s([shallow], 120)
 
 
-def test_what_a_search_took_is_what_the_next_of_its_kind_is_expected_to_take(tmp_path: Path) -> None:
+def test_a_larger_folder_of_data_is_expected_to_take_longer(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path}/cache.db")) as cache:
+        few = pace(cache)
+        many = replace(few, material=replace(MATERIAL, files=2000, held_out=500))
+        space = few.problem.space.candidates
+        assert many.expected(space).trainings_s > 1.5 * few.expected(space).trainings_s
+        assert replace(few, material=None).expected(space).trainings_s == 0
+    known = Material.of(vqa.load(train_images=40, test_images=10), hears=False)
+    assert (known.files, known.held_out) == (40, 10) and known.questions > 5 and 5 < known.text_tokens < 20
+
+
+def test_what_searches_took_is_learnt_and_the_latest_does_not_replace_the_others(tmp_path: Path) -> None:
     with closing(Store(f"sqlite:///{tmp_path}/cache.db")) as cache:
         first = pace(cache)
-        chosen = first.problem.space.candidates[:6]
-        ran = [replace(evaluation(one, DEVICE, 5.0), wall_s=3.0) for one in chosen]
-        trained = {one.key: replace(training(one.key, 0.5), steps=120, train_s=30.0) for one in chosen[:2]}
-        assert first.learn(ran, trained) == (18.0, 60.0)
-        again = pace(cache)
-        assert again.trials_s(chosen) == pytest.approx(18.0)
-        assert 60 < again.trainings_s(chosen[:2], 120) < 120  # with its tests, which no record holds
-        assert pace(cache, space="microvlm").trials_s(chosen) != pytest.approx(18.0)
-        assert first.learn([], {}) == (0, 0) and pace(cache).trials_s(chosen) == pytest.approx(18.0)
+        space = first.problem.space.candidates
+
+        def search(times_trials: float, times_trainings: float) -> Expected:
+            told = pace(cache).expected(space)
+            half = told.trials // 2, told.trials_s / 2 * times_trials  # as many as there was time for
+            pace(cache).learn(told, *half, told.trainings, told.trainings_s * times_trainings)
+            return told
+
+        before = search(3.0, 0.5)
+        after = search(1.0, 1.0)
+        assert 2 < after.trials_s / before.trials_s < 3 and 0.5 < after.trainings_s / before.trainings_s < 0.7
+        assert pace(cache).expected(space).trials_s == pytest.approx(after.trials_s)
+        search(10.0, 1.0)
+        assert 2 < pace(cache).expected(space).trials_s / after.trials_s < 5
+        other = pace(cache, space="microvlm")
+        assert other.expected(space).trials_s == pytest.approx(before.trials_s)
+        told = first.expected(space)
+        first.learn(told, 0, 1.0, 0, 0.0)
+        assert pace(cache).expected(space) == told
 
 
 def test_seconds_are_told_in_words() -> None:

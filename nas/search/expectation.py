@@ -1,78 +1,168 @@
-"""How long a search will take on this machine: closed-form work, the canary, and the pace of earlier searches.
+"""How long a search will take on this machine by the clock: closed-form work, the canary, and earlier searches' pace.
 
-The constants speak of two cores: building and scoring by the default proxies took 0.23 s a trial of `pocket` (93
-million parameters) in one thread at a canary of 1.5 ms; training ran at 0.65 and encoder features at 0.4 of the
+The constants speak of two quiet cores at a canary of 1.5 ms: building and scoring by the default proxies took 0.23 s a
+trial of `pocket` (93 million parameters) in one thread; training ran at 0.65 and encoder features at 0.4 of the
 canary's FLOPs per second. Small models take what starting their kernels takes: 52, 111 and 165 ms a step with one,
-three and six layers of `micro`, and 1.5 ms a question that is asked (bench/search/RESULTS.md). What a search then took,
-as a multiple of that, is kept in the user's cache: the next of its kind here is expected to take as much.
+three and six layers of `micro`, and 1.5 ms a question that is asked. Beside the work, libraries are loaded once, and
+every model is built, written and read again (bench/search/RESULTS.md).
+
+What a search's trials and its trainings took, as a multiple of what was expected of them, is kept in the user's cache:
+the next of its kind here is expected to take as much as the last ones did, in a geometric mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
-from nas.cost_many import cost_of_candidates
+from nas.cost_many import Costs, cost_of_candidates
 from nas.latency.measure import canary_at
 from nas.quality.score import DEFAULT
-from nas.records import Evaluation, Training
 from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 from nas.train.recipe import Recipe
+from nas.workload import Workload
 from search_spaces import Candidate
+
+if TYPE_CHECKING:
+    from nas.train.data import VqaData
 
 CANARY_FLOPS = 2 * 512**3
 TRIAL_S, TRIAL_S_PER_PARAM, REFERENCE_CANARY_MS = 0.07, 2e-9, 1.5
 TRAIN_SHARE, FEATURE_SHARE = 0.65, 0.4
-STEP_S, STEP_S_PER_LAYER, QUESTION_S = 0.02, 0.025, 1.5e-3
-TEXT_TOKENS, TEST_QUESTIONS = 12, 10  # of a question with its answer; of a held-out image
+STEP_S, STEP_S_PER_LAYER, STEP_S_PER_PARAM, QUESTION_S = 0.02, 0.025, 4e-9, 1.5e-3
+FILE_S = 5e-3  # to read a picture or a window of sound
+CHARACTERS = 3  # of a token of text
 TYPICAL = 12  # designs that stand for those that will be trained
+TRIALS_START_S, TRAININGS_START_S = 4.0, 4.0  # libraries that the first of each loads
+MODEL_S, MODEL_S_PER_PARAM = 0.5, 1.2e-8  # a training: its model built and written
 END_TO_END_S = 12  # a finalist and a device that can be measured: its model in a process of its own, and the rounds
+EXPORT_S = 3.0  # of the best one, which is read, written and read again
+WEIGHT_OF_PRIOR, MOST_WEIGHT = 0.25, 2.0  # of the closed form beside a search that was seen, and of all that were
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is trained on, in numbers."""
+
+    files: int
+    held_out: int
+    questions: float  # of a held-out file
+    text_tokens: float  # of a question with its answer
+    seconds: int = 0  # of a clip of sound
+
+    @classmethod
+    def of(cls, data: VqaData, *, hears: bool) -> Material:
+        asked = data.test.questions
+        characters = sum(len(one.text) + len(one.answer) for one in asked)
+        return cls(
+            len(data.train.images), len(data.test.images), len(asked) / len(data.test.images),
+            characters / CHARACTERS / len(asked), _seconds(data) if hears else 0,
+        )  # fmt: skip
+
+    @property
+    def workload(self) -> Workload:
+        """One file."""
+        return Workload(name="training", seconds=self.seconds, prompt_tokens=round(self.text_tokens) + 1, new_tokens=1)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds by the clock, of so many trials, anchors and finalists."""
+
+    trials: int
+    trainings: int
+    trials_s: float
+    trainings_s: float  # with what rungs train besides, the measurements and the export
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of one candidate by the closed form, and how many times that earlier searches of this kind took."""
+    """Seconds of a search by the closed form, and how many times that earlier searches of this kind took."""
 
     problem: Problem
     cache: Store
     canary_ms: float
+    material: Material | None  # None where nothing can be trained
 
     @classmethod
-    def now(cls, problem: Problem, cache: Store) -> Pace:
+    def now(cls, problem: Problem, cache: Store, data: VqaData | None) -> Pace:
         """By how fast this machine is just now, with the threads that trials and trainings have."""
-        return cls(problem, cache, canary_at(torch.get_num_threads()))
+        material = None if data is None else Material.of(data, hears=problem.hears)
+        return cls(problem, cache, canary_at(torch.get_num_threads()), material)
+
+    def expected(self, allowed: Sequence[Candidate]) -> Expected:
+        """Trials, and anchors, rungs and finalists, of what the configuration asks."""
+        config = self.problem.config
+        trials = min(config.trials, len(allowed))
+        trials_s = TRIALS_START_S * self._slower + trials / len(allowed) * self.trials_s(allowed) / config.workers
+        trainings, trainings_s = 0, 0.0
+        if self.material is not None:
+            trainings = config.anchors + config.finalists
+            looked_at = list(allowed)[:: max(1, len(allowed) // TYPICAL)][:TYPICAL]
+            whole = config.anchors + config.finalists * config.rungs  # each rung costs the steps of the last one
+            models = config.anchors + config.finalists * (2**config.rungs - 1)
+            steps_s = self.steps_s(looked_at, config.train_steps) / len(looked_at)
+            trainings_s = whole * steps_s + models * self.around_s(looked_at) / len(looked_at)
+        if trainings:
+            devices = sum(map(is_measurable, self.problem.profiles.values()))
+            trainings_s += TRAININGS_START_S * self._slower + config.finalists * devices * END_TO_END_S
+            trainings_s += EXPORT_S * self._slower * (config.finalists > 0)
+        learnt = self._learnt(self._trials), self._learnt(self._trainings)
+        return Expected(trials, trainings, trials_s * learnt[0], trainings_s * learnt[1])
 
     def trials_s(self, candidates: Sequence[Candidate]) -> float:
         """All of them built and scored on one worker."""
         params = cost_of_candidates(candidates, self.problem.workload).params.sum()
         proxies = len(self.problem.config.proxies or DEFAULT)
         scoring = TRIAL_S_PER_PARAM * float(params) * self._slower * (1 + proxies) / (1 + len(DEFAULT))
-        return (TRIAL_S * len(candidates) + scoring) * self._learnt(self._trials)
+        return TRIAL_S * len(candidates) + scoring
 
-    def trainings_s(self, candidates: Sequence[Candidate], steps: int) -> float:
-        """All of them trained and tested, with the features of encoders that are new to the list."""
-        return (self._steps_s(candidates, steps) + self._tests_s(candidates)) * self._learnt(self._trainings)
+    def steps_s(self, candidates: Sequence[Candidate], steps: int) -> float:
+        """The steps of training of all of them."""
+        recipe, of = Recipe(steps=steps), self._of
+        costs = self._costs(candidates)
+        tokens = recipe.images * (costs.visual_tokens + min(recipe.questions, of.questions) * of.text_tokens)
+        products_s = float((6 * costs.lm_body_params * tokens).sum()) / TRAIN_SHARE / self._rate
+        starting = sum(STEP_S + STEP_S_PER_LAYER * one.lm_depth for one in candidates)
+        updating = STEP_S_PER_PARAM * float((costs.lm_body_params + costs.projector_params).sum())
+        return steps * (products_s + (starting + updating) * self._slower)
 
-    def _steps_s(self, candidates: Sequence[Candidate], steps: int) -> float:
-        """Features and training alone, which is what a training's record says it took."""
-        recipe = Recipe(steps=steps)
-        costs = cost_of_candidates(candidates, self.problem.workload)
-        seen = recipe.steps * recipe.images * (costs.visual_tokens + recipe.questions * TEXT_TOKENS)
+    def around_s(self, candidates: Sequence[Candidate]) -> float:
+        """All that comes with their trainings beside steps: models, features of encoders, tests."""
+        costs, of = self._costs(candidates), self._of
         views = {(one.encoder, one.resolution): place for place, one in enumerate(candidates)}
-        vision = 1.25 * self.problem.config.train_images * float(costs.vision_flops[list(views.values())].sum())
-        products = float((costs.lm_body_params * 6 * seen).sum()) / TRAIN_SHARE + vision / FEATURE_SHARE
-        starting_s = steps * sum(STEP_S + STEP_S_PER_LAYER * one.lm_depth for one in candidates)
-        return products / self._rate + starting_s * self._slower
+        files = of.files + of.held_out
+        flops = files * float(costs.vision_flops[list(views.values())].sum())
+        asked = of.held_out * (costs.visual_tokens + of.questions * of.text_tokens)
+        products_s = float((2 * costs.lm_body_params * asked).sum()) / TRAIN_SHARE + flops / FEATURE_SHARE
+        models = MODEL_S * len(candidates) + MODEL_S_PER_PARAM * float(costs.params.sum())
+        questions = len(candidates) * of.held_out * of.questions
+        return products_s / self._rate + self._slower * (models + len(views) * files * FILE_S + questions * QUESTION_S)
 
-    def _tests_s(self, candidates: Sequence[Candidate]) -> float:
-        images = self.problem.config.train_images / 4
-        costs = cost_of_candidates(candidates, self.problem.workload)
-        asked = images * (costs.visual_tokens + TEST_QUESTIONS * TEXT_TOKENS)
-        products_s = float((costs.lm_body_params * 2 * asked).sum()) / TRAIN_SHARE / self._rate
-        return products_s + len(candidates) * images * TEST_QUESTIONS * QUESTION_S * self._slower
+    def learn(self, expected: Expected, trials: int, trials_s: float, trainings: int, trainings_s: float) -> None:
+        """What so many trials and trainings took by the clock, where so much was expected of them."""
+        for name, planned, planned_s, done, took_s in (
+            (self._trials, expected.trials, expected.trials_s, trials, trials_s),
+            (self._trainings, expected.trainings, expected.trainings_s, trainings, trainings_s),
+        ):
+            if planned and done:
+                self._keep(name, self._learnt(name) * took_s / (planned_s * done / planned))
+
+    @property
+    def _of(self) -> Material:
+        assert self.material is not None
+        return self.material
+
+    def _costs(self, candidates: Sequence[Candidate]) -> Costs:
+        """Of one file that is trained on."""
+        return cost_of_candidates(candidates, self._of.workload)
 
     @property
     def _rate(self) -> float:
@@ -84,45 +174,35 @@ class Pace:
         """Than the machine that the constants speak of."""
         return self.canary_ms / REFERENCE_CANARY_MS
 
-    def learn(self, evaluations: Sequence[Evaluation], trainings: Mapping[str, Training]) -> tuple[float, float]:
-        """Seconds that a run's own trials and trainings took; keeps by how much the closed form missed them."""
-        ran = [one for one in evaluations if one.wall_s > 0 and one.status != "failed"]
-        trials_s = sum(one.wall_s for one in ran)
-        if ran:
-            self._keep(self._trials, trials_s, self.trials_s([Candidate.model_validate(one.candidate) for one in ran]))
-        known = {one.key: one for one in [*self.problem.space.survey, self.problem.baseline]}
-        steps = self.problem.config.train_steps
-        own = [key for key, one in trainings.items() if key in known and one.steps == steps]
-        trainings_s = sum(trainings[key].train_s for key in own)
-        if own:
-            expected_s = self._steps_s([known[key] for key in own], steps) * self._learnt(self._trainings)
-            self._keep(self._trainings, trainings_s, expected_s)
-        return trials_s, trainings_s
-
-    @property
+    @cached_property
     def _trials(self) -> str:
-        return f"pace:trials:{self.problem.space.name}:{','.join(sorted(self.problem.config.proxies or DEFAULT))}"
+        return f"pace:2:trials:{self.problem.space.name}:{','.join(sorted(self.problem.config.proxies or DEFAULT))}"
 
-    @property
+    @cached_property
     def _trainings(self) -> str:
-        return f"pace:trainings:{self.problem.space.name}"
+        return f"pace:2:trainings:{self.problem.space.name}:{'own' if self.problem.config.data else 'made'}"
+
+    def _kept(self, name: str) -> tuple[float, float]:
+        """(logarithm of the factor, weight of what it was learnt from)."""
+        log, weight = json.loads(self.cache.meta(name) or f"[0, {WEIGHT_OF_PRIOR}]")
+        return float(log), float(weight)
 
     def _learnt(self, name: str) -> float:
-        return float(self.cache.meta(name) or 1)
+        return math.exp(self._kept(name)[0])
 
-    def _keep(self, name: str, took_s: float, expected_s: float) -> None:
-        self.cache.set_meta(name, str(self._learnt(name) * took_s / expected_s))
+    def _keep(self, name: str, factor: float) -> None:
+        """Into the mean of the logarithms, in which no search weighs less than a third."""
+        log, weight = self._kept(name)
+        log = (weight * log + math.log(factor)) / (weight + 1)
+        self.cache.set_meta(name, json.dumps([log, min(weight + 1, MOST_WEIGHT)]))
 
 
-def expected_s(pace: Pace, allowed: Sequence[Candidate]) -> tuple[float, float]:
-    """(trials, trainings and measurements of anchors, rungs and finalists), for what the configuration asks."""
-    problem, config = pace.problem, pace.problem.config
-    trials_s = min(config.trials, len(allowed)) / len(allowed) * pace.trials_s(allowed) / config.workers
-    looked_at = list(allowed)[:: max(1, len(allowed) // TYPICAL)][:TYPICAL]
-    each_s = pace.trainings_s(looked_at, config.train_steps) / len(looked_at)
-    devices = sum(map(is_measurable, problem.profiles.values()))
-    trainings = config.anchors + config.finalists * config.rungs  # each rung costs what the last one does
-    return trials_s, trainings * each_s + config.finalists * devices * END_TO_END_S
+def _seconds(data: VqaData) -> int:
+    """Mean of some clips, whole seconds."""
+    from nas.model.sound import SAMPLES_PER_S, read_clip
+
+    some = data.train.images[:TYPICAL]
+    return max(1, round(sum(len(read_clip(file)) for file in some) / SAMPLES_PER_S / len(some)))
 
 
 def in_words(seconds: float) -> str:

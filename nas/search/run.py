@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -49,12 +50,16 @@ def _search(
     started = time.monotonic()
     session = open_session(config, folder, store, listener, pause)
     try:
+        is_new = not store.evaluations(folder.study) and not store.trainings(folder.study)
         session.warm = warm_start(session.problem, folder, store, listener.say)
+        begun = time.monotonic()
         _anchor(session)
+        anchored = time.monotonic()
         run_trials(session)
+        tried = time.monotonic()
         prove(session.problem, session.folder, session.store, listener.say, listener.progress)
-        took_s = session.pace.learn(store.evaluations(folder.study), store.trainings(folder.study))
-        listener.say(f"time         trials took {in_words(took_s[0])}, trainings {in_words(took_s[1])}")
+        if is_new and not session.warm.outcomes:
+            _compare_time(session, tried - anchored, anchored - begun + time.monotonic() - tried)
     except StorageError:  # what could be said of it could not be written either
         raise
     except BaseException:
@@ -63,6 +68,21 @@ def _search(
     finally:
         session.latencies.close()
     _sum_up(session, started)
+
+
+def _compare_time(session: Session, trials_s: float, trainings_s: float) -> None:
+    """What a search took that was done in one go, beside what was expected, from which the next one learns."""
+    expected, store, study = session.expected, session.store, session.folder.study
+    trials = sum(one.status != "infeasible" for one in store.evaluations(study))
+    session.pace.learn(expected, trials, trials_s, len(store.trainings(study)), trainings_s)
+    session.listener.say(
+        f"time         trials took {in_words(trials_s)} of {in_words(expected.trials_s)} expected, "
+        f"trainings {in_words(trainings_s)} of {in_words(expected.trainings_s)}"
+    )
+    store.set_meta(
+        f"time:{study}",
+        json.dumps({"expected_s": [expected.trials_s, expected.trainings_s], "took_s": [trials_s, trainings_s]}),
+    )
 
 
 def _sum_up(session: Session, started: float) -> None:

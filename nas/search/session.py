@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from optuna.exceptions import StorageInternalError
 
@@ -13,13 +14,17 @@ from nas.errors import RunError
 from nas.records import NO_LATENCY, Evaluation
 from nas.run_folder import RunFolder
 from nas.search.archive import Archive
-from nas.search.expectation import Pace, expected_s, in_words
+from nas.search.expectation import Expected, Pace, in_words
 from nas.search.gate import feasible, fitting
 from nas.search.latencies import Latencies
 from nas.search.problem import Problem, define
+from nas.search.training import training_data
 from nas.search.warm import WarmStart
 from nas.store import Store
 from search_spaces import Candidate
+
+if TYPE_CHECKING:
+    from nas.train.data import VqaData
 
 PUBLISH_EVERY = 10  # trials, and less often later on; the dashboard's note and front are then brought up to date
 
@@ -47,6 +52,7 @@ class Session:
     listener: Listener
     latencies: Latencies
     pace: Pace
+    expected: Expected
     allowed: dict[str, Candidate] = field(default_factory=dict)
     anchors: list[Candidate] = field(default_factory=list)
     drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
@@ -78,11 +84,23 @@ def open_session(
     )
     _note_unmeasured(store, folder, listener, len(fit) - len(known))
     trained = "anchors and finalists" if config.anchors else "finalists"
-    pace = Pace.now(problem, latencies.cache)
-    trials_s, trainings_s = expected_s(pace, allowed)
-    listener.say(f"time         about {in_words(trials_s)} for trials and {in_words(trainings_s)} for {trained}")
+    pace = Pace.now(problem, latencies.cache, _trained_on(problem))
+    told = pace.expected(allowed)
+    listener.say(
+        f"time         about {in_words(told.trials_s)} for trials and {in_words(told.trainings_s)} for {trained}"
+    )
     store.set_meta(f"gated:{folder.study}", str(out))
-    return Session(config, folder, problem, store, archive, listener, latencies, pace, {c.key: c for c in allowed})
+    return Session(
+        config, folder, problem, store, archive, listener, latencies, pace, told, {c.key: c for c in allowed}
+    )
+
+
+def _trained_on(problem: Problem) -> VqaData | None:
+    """None where nothing is trained, or nothing can be."""
+    config = problem.config
+    if not config.anchors + config.finalists or (problem.hears and config.data is None):
+        return None
+    return training_data(config.data, hears=problem.hears, most=config.train_images)
 
 
 def _note_unmeasured(store: Store, folder: RunFolder, listener: Listener, count: int) -> None:
