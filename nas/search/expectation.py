@@ -23,8 +23,11 @@ import torch
 
 from nas.cost_many import Costs, cost_of_candidates
 from nas.latency.measure import canary_at
+from nas.pareto import spread
 from nas.quality.score import DEFAULT
+from nas.search.exact import weigh
 from nas.search.problem import Problem, is_measurable
+from nas.search.rungs import ladder
 from nas.store import Store
 from nas.train.recipe import Recipe
 from nas.workload import Workload
@@ -39,7 +42,7 @@ TRAIN_SHARE, FEATURE_SHARE = 0.65, 0.4
 STEP_S, STEP_S_PER_LAYER, STEP_S_PER_PARAM, QUESTION_S = 0.02, 0.025, 4e-9, 1.5e-3
 FILE_S = 5e-3  # to read a picture or a window of sound
 CHARACTERS = 3  # of a token of text
-TYPICAL = 12  # designs that stand for those that will be trained
+TYPICAL, MOST_WEIGHED = 12, 2000  # designs that stand for all: as anchors, and for the front
 TRIALS_START_S, TRAININGS_START_S = 4.0, 4.0  # libraries that the first of each loads
 MODEL_S, MODEL_S_PER_PARAM = 0.5, 1.2e-8  # a training: its model built and written
 END_TO_END_S = 12  # a finalist and a device that can be measured: its model in a process of its own, and the rounds
@@ -103,19 +106,28 @@ class Pace:
         trials = min(config.trials, len(allowed))
         trials_s = TRIALS_START_S * self._slower + trials / len(allowed) * self.trials_s(allowed) / config.workers
         trainings, trainings_s = 0, 0.0
-        if self.material is not None:
-            trainings = config.anchors + config.finalists
-            looked_at = list(allowed)[:: max(1, len(allowed) // TYPICAL)][:TYPICAL]
-            whole = config.anchors + config.finalists * config.rungs  # each rung costs the steps of the last one
-            models = config.anchors + config.finalists * (2**config.rungs - 1)
-            steps_s = self.steps_s(looked_at, config.train_steps) / len(looked_at)
-            trainings_s = whole * steps_s + models * self.around_s(looked_at) / len(looked_at)
-        if trainings:
+        if self.material is not None and config.anchors + config.finalists:
+            trainings, trainings_s = config.anchors + config.finalists, TRAININGS_START_S * self._slower
+            trainings_s += self._each_s(_spread(allowed, TYPICAL), config.anchors, config.anchors)
+        if self.material is not None and config.finalists:
+            models = config.finalists * (2**config.rungs - 1)
+            whole = config.finalists * config.rungs  # each rung costs the steps of the last one
+            trainings_s += self._each_s(self._finalists(allowed), models, whole)
             devices = sum(map(is_measurable, self.problem.profiles.values()))
-            trainings_s += TRAININGS_START_S * self._slower + config.finalists * devices * END_TO_END_S
-            trainings_s += EXPORT_S * self._slower * (config.finalists > 0)
+            trainings_s += EXPORT_S * self._slower + config.finalists * devices * END_TO_END_S
         learnt = self._learnt(self._trials), self._learnt(self._trainings)
         return Expected(trials, trainings, trials_s * learnt[0], trainings_s * learnt[1])
+
+    def _finalists(self, allowed: Sequence[Candidate]) -> list[Candidate]:
+        """Those that would be trained if trials said no more than the prior does."""
+        config, weighed = self.problem.config, weigh(self.problem, _spread(allowed, MOST_WEIGHED))
+        first = ladder(config.finalists, config.train_steps, config.rungs)[0].candidates
+        return [weighed.candidates[place] for place in spread(first, weighed.front)]
+
+    def _each_s(self, like: Sequence[Candidate], models: int, whole: int) -> float:
+        """So many models like these, trained so many times for all steps together."""
+        steps_s = self.steps_s(like, self.problem.config.train_steps)
+        return (whole * steps_s + models * self.around_s(like)) / len(like)
 
     def trials_s(self, candidates: Sequence[Candidate]) -> float:
         """All of them built and scored on one worker."""
@@ -195,6 +207,10 @@ class Pace:
         log, weight = self._kept(name)
         log = (weight * log + math.log(factor)) / (weight + 1)
         self.cache.set_meta(name, json.dumps([log, min(weight + 1, MOST_WEIGHT)]))
+
+
+def _spread(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    return list(candidates)[:: -(-len(candidates) // count)]
 
 
 def _seconds(data: VqaData) -> int:
