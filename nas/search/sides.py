@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas.constraints import LATENCY_METRICS
+from nas.cost_rows import Matrix
 from nas.pareto import beaten, front_mask
 from nas.quality.prior_columns import inside_columns
 from nas.records import DTYPE_BYTES, GIB
 from nas.search.exact import weigh
 from nas.search.problem import Problem, is_measurable
-from nas.search.side_tables import Matrix, Side, SideTables
+from nas.search.side_tables import Side, SideTables
 from search_spaces import Candidate
 from search_spaces.catalogue import SpaceError
 
