@@ -1,12 +1,13 @@
 """Expected against taken time of searches: `NAS_CACHE=FOLDER python bench/search/estimate.py [SHAPE ...]`.
 
-Searches of `micro` and `pocket` on an estimated device, by the clock: of a quiet machine, for two busy processes slow
+Searches of `micro` and `pocket` on an estimated device, two of them on folders of own data, by the clock: of a quiet machine, for two busy processes slow
 each other down. The pace that earlier searches left in the cache folder is used and learnt as in any search.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from contextlib import closing
@@ -20,6 +21,7 @@ from nas.config import SearchConfig
 from nas.search.run import run
 from nas.search.session import Listener
 from nas.store import Store
+from nas.train import data as vqa
 
 DEVICE = "raspberry-pi-5-8gb"
 SHAPES: dict[str, dict[str, Any]] = {
@@ -27,13 +29,33 @@ SHAPES: dict[str, dict[str, Any]] = {
     "anchors": {"space": "micro", "trials": 20, "anchors": 6, "finalists": 2, "train_steps": 60, "train_images": 200},
     "rungs": {"space": "micro", "trials": 20, "finalists": 1, "rungs": 3, "train_steps": 60, "train_images": 200},
     "pocket": {"space": "pocket", "trials": 20, "finalists": 2, "train_steps": 20, "train_images": 60},
+    "own-data": {"space": "micro", "trials": 10, "finalists": 2, "train_steps": 60, "data": "500 files"},
+    "more-data": {"space": "micro", "trials": 10, "finalists": 2, "train_steps": 60, "data": "3000 files"},
 }
+
+
+def own_data(folder: Path, files: int) -> None:
+    """Pictures of easy-vqa with their questions, as a user would give them."""
+    known = vqa.load(train_images=files, test_images=1).train
+    entries = []
+    for place, picture in enumerate(known.images):
+        shutil.copy(picture, folder / f"{place}.png")
+        asked = [(one.text, one.answer) for one in known.questions if one.image == place]
+        said = [
+            {"from": who, "value": text} for turn in asked for who, text in zip(("human", "gpt"), turn, strict=True)
+        ]
+        entries.append({"image": f"{place}.png", "conversations": said})
+    (folder / "questions.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
 def main() -> None:
     for name in sys.argv[1:] or SHAPES:
-        with tempfile.TemporaryDirectory() as out:
-            config = SearchConfig(devices=[DEVICE], constraints=[], study=name, out=out, **SHAPES[name])
+        with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as data:
+            shape = dict(SHAPES[name])
+            if "data" in shape:
+                own_data(Path(data), int(shape["data"].split()[0]))
+                shape["data"] = data
+            config = SearchConfig(devices=[DEVICE], constraints=[], study=name, out=out, **shape)
             folder = run_folder.create(Path(out), name)
             folder.write(run_folder.CONFIG, configs.dump(config))
             folder.write(f"devices/{DEVICE}.yaml", hardware_profiles.dump(hardware_profiles.load(DEVICE)))
