@@ -155,15 +155,20 @@ class GraphBackend:
         return Job(block, run)
 
     def _decode_job(self, block: BlockSpec) -> Job:
-        """One step at the true context; what the step added is dropped again."""
+        """A step at the true context, then one after it, in turns: as in a request, no two calls have the same shapes."""
         embedding, found = self._decoder(block.lm, block.depth, block.axes)
         newest = torch.full((block.batch, 1), 5)
-        past, length = self._filled(block, block.length)
+        filled = before = self._filled(block, block.length)
+
+        def run() -> Tensor:
+            found.past, found.length = before
+            return found(embedding(newest)).argmax(-1)
 
         def restore() -> None:
-            found.past, found.length = past, length
+            nonlocal before
+            before = filled if found.length > block.length + 1 else (found.past, found.length)
 
-        return Job(block, lambda: found(embedding(newest)).argmax(-1), restore)
+        return Job(block, run, restore)
 
     def _filled(self, block: BlockSpec, length: int) -> tuple[Sequence[Value], int]:
         """What the cache holds after so many positions."""
