@@ -155,7 +155,7 @@ class GraphBackend:
         return Job(block, run)
 
     def _decode_job(self, block: BlockSpec) -> Job:
-        """A step at the true context, then one after it, in turns: as in a request, no two calls have the same shapes."""
+        """A step at the true context and the one after it, in turns: as in a request, shapes are never those before."""
         embedding, found = self._decoder(block.lm, block.depth, block.axes)
         newest = torch.full((block.batch, 1), 5)
         filled = before = self._filled(block, block.length)
