@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from nas.export import ASKED
 from nas.report_checks import design, number
 from nas.report_text import (
     Table,
@@ -205,7 +206,7 @@ def _next(found: dict[str, Any]) -> str:
     lines = [f"nas report {found['study']} --json", f"nas dashboard {found['study']}"]
     if any(entry["trained"] for entry in found["front"]):
         usual = found["search"]["data"] is None
-        asked = 'picture.png "What shape is in the image?"' if usual else 'FILE "QUESTION"'
+        asked = f'picture.png "{ASKED}"' if usual else 'FILE "QUESTION"'
         lines += [f"nas export {found['study']} --rank 1 --to best-model", f"nas ask best-model {asked}"]
     else:
         lines.append(f"nas resume {found['study']}")

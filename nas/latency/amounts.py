@@ -11,9 +11,13 @@ from search_spaces.catalogue import encoder
 
 def amounts(candidate: Candidate, workload: Workload) -> RequestTokens[int]:
     """In closed form."""
+    heard, entering, dropped = grid_tokens(candidate)
+    return request_tokens(workload, heard, layout(candidate), entering, dropped, int(candidate.crosses))
+
+
+def grid_tokens(candidate: Candidate) -> tuple[int, int, int]:
+    """(frames heard at once, tokens of a grid that enter the decoder, those of them that fastv drops)."""
     spec = encoder(candidate.encoder)
-    tokens = spec.tokens(candidate.resolution, candidate.entering_factor)
+    entering = spec.tokens(candidate.resolution, candidate.entering_factor)
     left = spec.tokens(candidate.resolution, candidate.compression_factor)
-    dropped = tokens - left if candidate.compression == "fastv" else 0
-    heard, crosses = window(spec, candidate.resolution), int(candidate.crosses)
-    return request_tokens(workload, heard, layout(candidate), tokens, dropped, crosses)
+    return window(spec, candidate.resolution), entering, entering - left if candidate.compression == "fastv" else 0

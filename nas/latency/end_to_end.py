@@ -73,8 +73,10 @@ def measure_requests(
             )
         turns = rounds or protocol.rounds or ROUNDS
         meter = EnergyMeter()
-        among = Sampling([runtime.job(block) for block in blocks], canary, protocol)
-        samples = _rounds(requests, among, larger_than_caches(last_level_cache_mib), turns, random.Random(seed), meter)
+        # Requests alone keep what they had in the caches, as on the device: nothing is read before them.
+        stranger = larger_than_caches(last_level_cache_mib) if blocks else np.empty(0, np.float32)
+        among = Sampling([runtime.job(block) for block in blocks], canary, protocol, stranger)
+        samples = _rounds(requests, among, turns, random.Random(seed), meter)
         if blocks:
             keep(among.timings())
         sustained = {key: _sustained(request, sustained_s, clock) for key, request in requests.items()}
@@ -138,7 +140,6 @@ def _prepare(candidate: Candidate, workload: Workload, photos: int) -> Callable[
 def _rounds(
     requests: Mapping[str, Request],
     among: Sampling,
-    stranger: np.ndarray,
     rounds: int,
     generator: random.Random,
     meter: EnergyMeter,
@@ -154,9 +155,7 @@ def _rounds(
         order += (chain for _ in range(samples_each) for chain in chains(among.jobs, generator))
         generator.shuffle(order)
         for one in order:
-            if among.jobs:  # requests alone keep what they had in the caches, as on the device
-                stranger.sum()
-            among.canary.ask()
+            among.settle()
             if not isinstance(one, str):
                 among.take(one)
                 continue

@@ -19,13 +19,14 @@ from nas.cost_decoders import FORM_AXES, Layers, kinds, layer_of_kind
 from nas.cost_language import shaped
 from nas.cost_many import LAYOUT_AXES
 from nas.cost_request import RequestTokens, request_tokens
-from nas.cost_rows import Column, Rows, distinct, gather
-from nas.cost_vision import Layout, layout, second_encoder, token_width, window
+from nas.cost_rows import Column, Matrix, Rows, distinct, gather
+from nas.cost_vision import Layout, layout, second_encoder, token_width
+from nas.latency.amounts import grid_tokens
 from nas.latency.blocks import Terms
 from nas.latency.calibrated import CalibratedModel
 from nas.latency.estimate import LAUNCH, PARTS, PREPROCESS, RUNTIME_FAMILIES, WEIGHT_BITS, Setting
 from nas.latency.roofline import datasheet
-from nas.latency.shares import Matrix, shipped
+from nas.latency.shares import shipped
 from nas.latency.terms import preprocess_block, projector_block, vision_terms
 from nas.latency.work import CROSS_KERNELS, DECODER_KERNELS, FEATURES, SHELL_KERNELS, block_work, features
 from nas.records import DTYPE_BYTES
@@ -41,7 +42,7 @@ PLAIN = {"compression": "none", "compression_factor": 1}
 
 def requests_of(rows: Rows, workload: Workload) -> RequestTokens[Column]:
     """As `nas.latency.amounts`."""
-    heard, tokens, dropped = rows.decided(("encoder", "resolution", "compression", "compression_factor"), _tokens)
+    heard, tokens, dropped = rows.decided(("encoder", "resolution", "compression", "compression_factor"), grid_tokens)
     crosses = rows.decided(("projector",), lambda one: [int(one.crosses)])[0]
     seen: Layout[Column] = Layout(*rows.decided(LAYOUT_AXES, layout))
     return request_tokens(workload, heard, seen, tokens, dropped, crosses)
@@ -223,14 +224,6 @@ class MeanLayers:
 
 def _width(one: Candidate) -> Sequence[int]:
     return [token_width(one, encoder(one.encoder), second_encoder(one))]
-
-
-def _tokens(one: Candidate) -> Sequence[int]:
-    """(frames heard at once, tokens of a grid that enter the decoder, those that fastv drops)."""
-    spec = encoder(one.encoder)
-    entering = spec.tokens(one.resolution, one.entering_factor)
-    dropped = entering - spec.tokens(one.resolution, one.compression_factor) if one.compression == "fastv" else 0
-    return window(spec, one.resolution), entering, dropped
 
 
 def _sum(terms: Terms) -> list[float]:

@@ -115,8 +115,9 @@ class BlockPasses:
         rest = self.generator.sample(blocks[GROUP:], len(blocks[GROUP:]))
         groups = math.ceil(len(rest) / GROUP)
         for group in (blocks[:GROUP], *(rest[index::groups] for index in range(groups))):
-            sampling = Sampling([self.runtime.job(block) for block in group], self.canary, self.protocol)
-            run_rounds(sampling, self.stranger, self.generator)
+            jobs = [self.runtime.job(block) for block in group]
+            sampling = Sampling(jobs, self.canary, self.protocol, self.stranger)
+            run_rounds(sampling, self.generator)
             self.found |= {
                 key: self.found[key].merged(timing, sampling.noise) if key in self.found else timing
                 for key, timing in sampling.timings().items()
@@ -125,7 +126,7 @@ class BlockPasses:
 
 
 def larger_than_caches(last_level_cache_mib: float | None) -> np.ndarray:
-    """A stranger to all jobs: read before a request or a piece of one, so that few do not keep their data there.
+    """A stranger to all jobs: read before a piece of a request, so that few jobs do not keep their data there.
 
     By numpy on one thread: threads of torch would spin for a while after it, and hold up those of another runtime.
     """
@@ -140,14 +141,19 @@ class Sampling:
     between.
     """
 
-    def __init__(self, jobs: Sequence[Job], canary: Canary, protocol: Protocol) -> None:
-        self.jobs, self.canary, self.protocol = jobs, canary, protocol
+    def __init__(self, jobs: Sequence[Job], canary: Canary, protocol: Protocol, stranger: np.ndarray) -> None:
+        self.jobs, self.canary, self.protocol, self.stranger = jobs, canary, protocol, stranger
         self.noise = protocol.max_cv or NOISE
         warm_ups = WARM_UPS if protocol.warmup is None else protocol.warmup
         self.repeats = {job.block.key: _warm_up(job, canary.clock, warm_ups) for job in jobs}
         self.samples: dict[str, list[float]] = {job.block.key: [] for job in jobs}
         self.switches = dict.fromkeys(self.samples, 0)
         self.before_ms = canary.ask(CANARY_SAMPLES)
+
+    def settle(self) -> None:
+        """What a request and a piece of one find alike: no weights in the caches, threads awake."""
+        self.stranger.sum()
+        self.canary.ask()
 
     def take(self, chain: Sequence[Job]) -> None:
         """A sample of each."""
@@ -175,13 +181,12 @@ class Sampling:
         }
 
 
-def run_rounds(sampling: Sampling, stranger: np.ndarray, generator: random.Random) -> None:
+def run_rounds(sampling: Sampling, generator: random.Random) -> None:
     """Every job once a round; it leaves the rounds when its minimum has been calm for three of them."""
     active = list(sampling.jobs)
     for _ in range(sampling.protocol.rounds or MOST_ROUNDS):
         for chain in chains(active, generator):
-            stranger.sum()
-            sampling.canary.ask()
+            sampling.settle()
             sampling.take(chain)
         active = [job for job in active if not is_calm(sampling.samples[job.block.key])]
         if not active:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.cost_many import Costs
-from nas.cost_rows import Rows
+from nas.cost_rows import Matrix, Rows
 from nas.quality.prior import (
     ALPHA,
     BETA,
@@ -33,7 +32,6 @@ from nas.quality.published import beyond_the_law
 from search_spaces import Candidate
 from search_spaces.catalogue import encoder, language_model
 
-Matrix = NDArray[np.float64]
 # Axes that features beyond the law read together; the sum over these groups is the whole.
 SEEING_GROUPS = (("encoder", "second_encoder", "resolution"), ("tiling", "tiles"), ("projector", "compression"))
 LANGUAGE_GROUPS = (("lm", "lm_weights"),)
@@ -95,5 +93,4 @@ def _beyond(rows: Rows, groups: Sequence[Sequence[str]], base: Candidate) -> Mat
 
 def _figures(rows: Rows, axes: Sequence[str], figure: Callable[[Candidate], float]) -> Matrix:
     """A number that these axes decide, of every row."""
-    first, part = rows.distinct(axes)
-    return np.array([float(figure(rows.candidate(row))) for row in first.tolist()])[part]
+    return rows.figures(axes, lambda one: [figure(one)])[0]

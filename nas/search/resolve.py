@@ -76,7 +76,7 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "study": folder.study, "devices": problem.devices, "constraints": list(constraints),
-        "exact": not how.startswith(KNOWN), "how": how, "weighed": len(known), "candidates": problem.space.size,
+        "exact": how in (WEIGHED, SIDES), "how": how, "weighed": len(known), "candidates": problem.space.size,
         "feasible": len(weighed.candidates),
         "front": entries,
     }  # fmt: skip
