@@ -24,7 +24,7 @@ BlockKind = Literal[
 ]  # in the order of a request; the last four are those of estimates  # fmt: skip
 NOISE = 0.08
 MOST_ABOVE_LEAST = 1.25  # with nothing beside, lower quartiles of more than 1 ms were 1 to 18 % above minima
-PROTOCOL = 2  # part of every key: timings that were taken in another way are not mixed with those of now
+PROTOCOL = 3  # part of every key: timings that were taken in another way are not mixed with those of now
 
 
 @dataclass(frozen=True, slots=True)
