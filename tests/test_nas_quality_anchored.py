@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, yeojohnson
+from sklearn.preprocessing import PowerTransformer
 
 from nas.quality.anchored import Anchored
 from nas.quality.gaussian import CENTRE, GaussianProcess, informative
 from nas.quality.published import features as published_features
 from nas.quality.published import score
 from nas.quality.structure import Structure, rank_budget
+from nas.quality.warp import POWERS, Warp
 from search_spaces import Candidate, load
 from search_spaces.catalogue import language_model
 
@@ -64,21 +66,52 @@ def test_prediction_is_of_the_candidate_alone_and_labelled() -> None:
 
 
 def test_posterior_equals_the_normal_equations() -> None:
-    """Mean and variance against conditioning the joint normals by hand, mixed by their shares."""
+    """Quantiles against conditioning the joint normals by hand, warped back by scikit-learn, mixed by their shares."""
     chosen = trained()[:8]
     features = Structure(SPACE).features([*(one for one, _ in chosen), SPACE[17]])
     process = GaussianProcess(features[:8], [accuracy for _, accuracy in chosen])
-    assert process.shares.sum() == pytest.approx(1)
-    means, seconds = [], []
-    for kernel in process.kernels:
+    assert process.shares.sum() == pytest.approx(1) and np.count_nonzero(process.shares) > 10
+    mean = second = 0.0
+    for kernel, shares in zip(process.kernels, process.shares, strict=True):
         joint = kernel.between(features, features) + kernel.noise * np.eye(9)
         solved = np.linalg.solve(joint[:8, :8], joint[:8, 8])
-        means.append(float(solved @ process.targets))
-        seconds.append(float(joint[8, 8] - solved @ joint[:8, 8]) + means[-1] ** 2)
-    mean, second = process.shares @ means, process.shares @ seconds
+        spread = np.sqrt(joint[8, 8] - solved @ joint[:8, 8])
+        for power, targets, share in zip(POWERS, process.targets.T, shares, strict=True):
+            transform = fitted_transformer(power, process.truths)
+            middle = float(solved @ targets)
+            low, median, high = transform.inverse_transform([[middle - spread], [middle], [middle + spread]])[:, 0]
+            mean += share * median
+            second += share * ((high - low) ** 2 / 4 + median**2)
     guess, deviation = process.predict(features[8:])
     assert guess[0] == pytest.approx(process.mean + process.scale * mean, abs=1e-9)
     assert deviation[0] == pytest.approx(process.widening * process.scale * np.sqrt(second - mean**2), rel=1e-6)
+
+
+def fitted_transformer(power: float, truths: np.ndarray) -> PowerTransformer:
+    """Scikit-learn's Yeo-Johnson transform of a given power, standardised on `truths`."""
+    transform = PowerTransformer().fit(truths[:, None])
+    transform.lambdas_ = np.array([power])
+    transform._scaler.fit(yeojohnson(truths, power)[:, None])
+    return transform
+
+
+@pytest.mark.parametrize("power", [*POWERS, 0.4])
+def test_warp_is_yeo_and_johnsons_and_comes_back(power: float) -> None:
+    truths = np.array([-2.5, -0.7, 0.0, 0.3, 1.9, 4.0])
+    warp = Warp.fitted(power, truths)
+    by_scipy = yeojohnson(truths, power)
+    assert warp(truths) == pytest.approx((by_scipy - by_scipy.mean()) / by_scipy.std())
+    assert warp.back(warp(truths)) == pytest.approx(truths)
+    slopes = (warp(truths + 1e-6) - warp(truths - 1e-6)) / 2e-6
+    assert warp.log_slope(truths) == pytest.approx(np.log(slopes).sum(), abs=1e-5)
+
+
+def test_truths_of_which_few_are_high_are_spread_below() -> None:
+    features = np.linspace(-2, 2, 40)[:, None]
+    skewed = GaussianProcess(features, np.exp(2 * features[:, 0]).tolist())
+    assert skewed.shares.sum(axis=0).argmax() == POWERS.index(0.0)
+    straight = GaussianProcess(features, features[:, 0].tolist())
+    assert straight.shares.sum(axis=0).argmax() == POWERS.index(1.0)
 
 
 def test_informative_anchor_lowers_the_others_variance_most() -> None:

@@ -142,10 +142,12 @@ def test_a_model_is_judged_by_the_fit_without_it() -> None:
     for place in (0, 5, 11):
         kept = [i for i in range(12) if i != place]
         alone = 0.0
-        for kernel, share in zip(process.kernels, process.shares, strict=True):
+        for kernel, shares in zip(process.kernels, process.shares, strict=True):
             covariance = kernel.between(process.features[kept], process.features[kept]) + kernel.noise * np.eye(11)
             cross = kernel.between(process.features[[place]], process.features[kept])
-            alone += share * float((cross @ np.linalg.solve(covariance, process.targets[kept]))[0])
+            warped = (cross @ np.linalg.solve(covariance, process.targets[kept]))[0]
+            medians = [warp.back(one) for warp, one in zip(process.warps, warped, strict=True)]
+            alone += float(shares @ np.array(medians))
         assert whole.left_out()[place] == pytest.approx(process.mean + process.scale * alone, abs=1e-9)
 
 

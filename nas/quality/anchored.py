@@ -96,8 +96,8 @@ class Anchored:
             "anchors": [candidate.key for candidate in self.anchors],
             "accuracies": [round(one, 6) for one in self.accuracies],
             "kernels": [
-                {**{name: getattr(kernel, name) for name in kernel.__slots__}, "share": round(float(share), 4)}
-                for kernel, share in zip(used.kernels, used.shares, strict=True)
+                {**{name: getattr(kernel, name) for name in kernel.__slots__}, "shares_by_power": powers}
+                for kernel, powers in zip(used.kernels, used.shares.round(4).tolist(), strict=True)
             ],
             "interval_widening": used.widening,
             "proxies": {

@@ -4,8 +4,9 @@ Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), algorith
 
     k(a, b) = s a.b / d + r exp(-|a - b|^2 / (2 l^2 d)),   noise n
 
-on standardised truths. s, r, l, n are not chosen but averaged over a grid by marginal likelihood (5.2): a dozen models
-do not tell one setting from its neighbours.
+on standardised truths, warped (Snelson et al. 2003) by the power transform of Yeo & Johnson (2000): where most designs
+learn little and a few much, equal steps of the truth are not equal steps of the design. s, r, l, n and the power are not
+chosen but averaged over a grid by marginal likelihood (5.2): a dozen models do not tell one setting from its neighbours.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.quality.warp import POWERS, Warp
+
 Matrix = NDArray[np.float64]
 
 LINEAR, SMOOTH, LENGTHS, NOISES = (0.3, 1.0, 3.0), (0.1, 0.3, 1.0), (0.7, 1.0, 1.5), (0.05, 0.15, 0.4)
-LEAST_SHARE = 1e-3  # settings of less weight are left out
+LEAST_SHARE = 1e-3  # of a kernel and a warp; those of less are left out
 COVERAGE, Z80 = 0.8, 1.2816  # of an interval; its half width in deviations of a normal distribution
 MOST_POOL = 1500  # candidates that are looked at when anchors are chosen, evenly spaced
 
@@ -59,20 +62,23 @@ CENTRE = Kernel(1.0, 1.0, 1.0, 0.15)  # what anchors are chosen by, before any t
 
 
 class GaussianProcess:
-    """Truth of any row of features, from those of a few; mixtures of normals over the kernels that matter."""
+    """Truth of any row of features, from those of a few; mixed over the kernels and warps that matter."""
 
-    def __init__(self, features: Matrix, truths: Sequence[float]) -> None:
-        """features: (n, d), about standardised; truths: n, higher is better."""
+    def __init__(self, features: Matrix, truths: Sequence[float], powers: Sequence[float] = POWERS) -> None:
+        """features: (n, d), about standardised; truths: n, higher is better; powers of the warps, 0 to 2."""
         self.features = features
         truth = np.asarray(truths, dtype=float)
         self.mean, self.scale = float(truth.mean()), float(truth.std()) or 1.0
-        self.targets: Matrix = (truth - self.mean) / self.scale
-        evidence = np.array([self._log_likelihood(kernel) for kernel in KERNELS])
+        self.truths: Matrix = (truth - self.mean) / self.scale
+        self.warps = [Warp.fitted(power, self.truths) for power in powers]
+        self.targets: Matrix = np.array([warp(self.truths) for warp in self.warps]).T  # (n, warps)
+        slopes = np.array([warp.log_slope(self.truths) for warp in self.warps])
+        evidence = np.array([self._log_likelihoods(kernel) for kernel in KERNELS]) + slopes
         shares = np.exp(evidence - evidence.max())
-        shares /= shares.sum()
-        kept = shares > LEAST_SHARE
+        shares[shares < LEAST_SHARE * shares.sum()] = 0
+        kept = shares.any(axis=1)
         self.kernels = tuple(kernel for kernel, keep in zip(KERNELS, kept, strict=True) if keep)
-        self.shares: Matrix = shares[kept] / shares[kept].sum()
+        self.shares: Matrix = shares[kept] / shares[kept].sum()  # (kernels, warps)
         self.inverses = [np.linalg.inv(kernel.observed(features)) for kernel in self.kernels]
         self.widening = self._widening()
 
@@ -84,7 +90,7 @@ class GaussianProcess:
             means.append(cross @ (inverse @ self.targets))
             explained = ((cross @ inverse) * cross).sum(axis=1)
             variances.append(np.maximum(kernel.own(features) - explained, 0) + kernel.noise)
-        mean, deviation = self._mixed(np.array(means), np.array(variances))
+        mean, deviation = self._mixed(means, variances)
         return self.mean + self.scale * mean, self.widening * self.scale * deviation
 
     def left_out(self) -> Matrix:
@@ -94,32 +100,43 @@ class GaussianProcess:
     def log_score(self) -> float:
         """Log predictive density of the truths, each left out in turn (R & W eq. 5.11), of standardised truths."""
         mean, deviation = self._left_out()
-        wrong = (self.targets - mean) / deviation
+        wrong = (self.truths - mean) / deviation
         return float(-(0.5 * wrong**2 + np.log(deviation) + 0.5 * math.log(2 * math.pi)).sum())
 
     def _left_out(self) -> tuple[Matrix, Matrix]:
         means, variances = [], []
         for inverse in self.inverses:
             variance = 1 / np.diag(inverse)
-            means.append(self.targets - (inverse @ self.targets) * variance)
+            means.append(self.targets - (inverse @ self.targets) * variance[:, None])
             variances.append(variance)
-        return self._mixed(np.array(means), np.array(variances))
+        return self._mixed(means, variances)
 
-    def _mixed(self, means: Matrix, variances: Matrix) -> tuple[Matrix, Matrix]:
-        """(kernels, m) each -> mean and deviation of the mixture."""
-        mean: Matrix = self.shares @ means
-        second = self.shares @ (variances + means**2)
+    def _mixed(self, means: Sequence[Matrix], variances: Sequence[Matrix]) -> tuple[Matrix, Matrix]:
+        """(m, warps) and (m,) of each kernel -> mean and deviation (m,) of the mixture, warped back.
+
+        A warped normal counts by its median and half the way from its quantile at -1 deviation to that at 1.
+        """
+        mean, second = np.zeros(len(variances[0])), np.zeros(len(variances[0]))
+        for shares, centres, variance in zip(self.shares, means, variances, strict=True):
+            deviation = np.sqrt(variance)
+            for place in np.flatnonzero(shares):
+                warp, centre = self.warps[place], centres[:, place]
+                middle, half = warp.back(centre), (warp.back(centre + deviation) - warp.back(centre - deviation)) / 2
+                mean += shares[place] * middle
+                second += shares[place] * (half**2 + middle**2)
         return mean, np.sqrt(np.maximum(second - mean**2, 1e-12))
 
-    def _log_likelihood(self, kernel: Kernel) -> float:
+    def _log_likelihoods(self, kernel: Kernel) -> Matrix:
+        """(warps,) of the warped truths."""
         lower = np.linalg.cholesky(kernel.observed(self.features))
-        half = np.linalg.solve(lower, self.targets)
-        return -0.5 * float(half @ half) - float(np.log(np.diag(lower)).sum())
+        halves = np.linalg.solve(lower, self.targets)
+        result: Matrix = -0.5 * (halves**2).sum(axis=0) - np.log(np.diag(lower)).sum()
+        return result
 
     def _widening(self) -> float:
         """Factor of the deviation whose interval holds COVERAGE of the truths left out in turn; 1 or more."""
         mean, deviation = self._left_out()
-        errors = np.sort(np.abs(self.targets - mean) / deviation)
+        errors = np.sort(np.abs(self.truths - mean) / deviation)
         rank = min(len(errors), math.ceil(COVERAGE * (len(errors) + 1)))
         return max(1.0, float(errors[rank - 1]) / Z80)
 
