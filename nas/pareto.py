@@ -28,24 +28,14 @@ def front(points: Sequence[Sequence[float]]) -> list[int]:
 
 def front_mask(points: Points) -> Mask:
     """(n): which of the points (n, k) nothing dominates; the same set as `front`, for many points."""
-    if points.shape[1] == 2:
-        return ~beaten(points, points)
-    mask = np.zeros(len(points), dtype=bool)
-    rest = np.argsort(-points.sum(axis=1), kind="stable")  # a point is never dominated by one of a smaller sum
-    while len(rest):
-        first = points[rest[0]]
-        others = points[rest]
-        mask[rest[0]] = True
-        equal = (others == first).all(axis=1)
-        mask[rest[equal]] = True
-        rest = rest[~equal & (others > first).any(axis=1)]
-    return mask
+    return ~beaten(points, points)
 
 
 def beaten(points: Points, by: Points) -> Mask:
     """(n): which of the points (n, k) one of the others (m, k) dominates."""
+    mask = np.zeros(len(points), dtype=bool)
     if not len(by):
-        return np.zeros(len(points), dtype=bool)
+        return mask
     if points.shape[1] == 2:  # by the best second value of those whose first is as large, or larger
         order = np.argsort(by[:, 0])
         firsts = by[order, 0]
@@ -55,12 +45,13 @@ def beaten(points: Points, by: Points) -> Mask:
         found: Mask = (as_large > points[:, 1]) | ((best[after] >= points[:, 1]) & (after < len(by)))
         return found
     rest = np.arange(len(points))
-    mask = np.zeros(len(points), dtype=bool)
-    for other in by[np.argsort(-by.sum(axis=1), kind="stable")]:
-        some = points[rest]
-        out = (other >= some).all(axis=1) & (other > some).any(axis=1)
+    by = by[np.argsort(-by.sum(axis=1), kind="stable")]  # those that beat many come first
+    while len(by):
+        some, first = points[rest], by[0]
+        out = (first >= some).all(axis=1) & (first > some).any(axis=1)
         mask[rest[out]] = True
         rest = rest[~out]
+        by = by[(by > first).any(axis=1)]  # what it beats or equals, and itself, beats nothing more
     return mask
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from nas.cost_rows import Matrix
 from nas.latency.share_fit import Observation, fit, left_out, widths
 from nas.latency.shares import (
     NORMAL_80,
     Datasheet,
     Kind,
-    Matrix,
     PhaseWork,
     Shares,
     effects,

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from nas.cost_rows import Matrix
 from nas.latency.spread import representative
 
-Matrix = NDArray[np.float64]
 COVERAGE = 0.8
 LEAST_POINTS = 5
 

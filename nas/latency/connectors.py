@@ -11,8 +11,9 @@ from dataclasses import asdict
 
 import numpy as np
 
+from nas.cost_rows import Matrix
 from nas.latency.blocks import BlockSpec, BlockTiming
-from nas.latency.calibrated import LEAST_POINTS, Matrix, left_out, solve
+from nas.latency.calibrated import LEAST_POINTS, left_out, solve
 from nas.latency.spread import farthest
 from nas.latency.work import block_work
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from hardware_profiles import HardwareProfile, ProfileError
 from hardware_profiles.profile import Efficiency
-from nas.latency.shares import NORMAL_80, Datasheet, Estimate, Kind, Matrix, PhaseWork, is_memory_bound, roofline_ms
+from nas.cost_rows import Matrix
+from nas.latency.shares import NORMAL_80, Datasheet, Estimate, Kind, PhaseWork, is_memory_bound, roofline_ms
 
 # Where a CPU multiplies int8 or bf16, the fp32 rate of its vector units stays the measure, as for published rows.
 CPU_DTYPE = "fp32"

@@ -16,13 +16,13 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, lapack
 from scipy.optimize import minimize
 
+from nas.cost_rows import Matrix
 from nas.latency.shares import (
     NORMAL_80,
     PHASES,
     Datasheet,
     Family,
     Kind,
-    Matrix,
     PhaseWork,
     Shares,
     Spread,

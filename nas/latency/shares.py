@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+
+from nas.cost_rows import Matrix
 
 SHARES_FILE = Path(__file__).with_name("shares.json")
-Matrix = NDArray[np.float64]
 PhaseName = Literal["vision", "prefill", "decode"]
 Kind = Literal[
     "gpu", "server_gpu", "integrated_gpu", "apple_gpu", "edge_gpu", "npu", "apple_npu", "cpu", "phone_cpu", "apple_cpu"

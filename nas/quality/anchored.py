@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from nas.config import FEWEST_ANCHORS
-from nas.quality.gaussian import Z80, GaussianProcess, Matrix
+from nas.cost_rows import Matrix
+from nas.quality.gaussian import Z80, GaussianProcess
 from nas.quality.structure import Structure
 from nas.records import Quality
 from search_spaces.candidate import Candidate

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nas.cost_rows import Matrix
 from nas.quality.architecture import architecture
-from nas.quality.gaussian import Matrix
 from search_spaces.candidate import Candidate
 
 Columns = dict[str, list[float | None]]

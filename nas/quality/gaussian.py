@@ -5,8 +5,8 @@ Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), algorith
     k(a, b) = s a.b / d + r exp(-|a - b|^2 / (2 l^2 d)),   noise n
 
 on standardised truths, warped (Snelson et al. 2003) by the power transform of Yeo & Johnson (2000): where most designs
-learn little and a few much, equal steps of the truth are not equal steps of the design. s, r, l, n and the power are not
-chosen but averaged over a grid by marginal likelihood (5.2): a dozen models do not tell one setting from its neighbours.
+learn little and a few much, equal steps of the truth are not equal steps of the design. s, r, l, n and the power are
+averaged over a grid by marginal likelihood (5.2): a dozen models do not tell one setting from its neighbours.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas.cost_rows import Matrix
 from nas.quality.warp import POWERS, Warp
-
-Matrix = NDArray[np.float64]
 
 LINEAR, SMOOTH, LENGTHS, NOISES = (0.3, 1.0, 3.0), (0.1, 0.3, 1.0), (0.7, 1.0, 1.5), (0.05, 0.15, 0.4)
 LEAST_SHARE = 1e-3  # of a kernel and a warp; those of less are left out

@@ -17,9 +17,10 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import rankdata, spearmanr
 
+from nas.cost_rows import Matrix
 from nas.errors import ConfigError
 from nas.quality.columns import number
-from nas.quality.gaussian import COVERAGE, Matrix
+from nas.quality.gaussian import COVERAGE
 from nas.quality.published import features, known_groups, score
 
 FEWEST = 4

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.quality.gaussian import Matrix
+from nas.cost_rows import Matrix
 from nas.records import Cost
 from search_spaces.candidate import OPTIONAL, Candidate
 from search_spaces.catalogue import encoder, language_model

@@ -1,6 +1,6 @@
 """The power transform of Yeo & Johnson (2000, Biometrika 87, eq. 4), whose power says where truths lie close together.
 
-    x >= 0: ((1 + x)^p - 1) / p        x < 0: -((1 - x)^(2 - p) - 1) / (2 - p)        logarithms for an exponent of 0
+x >= 0: ((1 + x)^p - 1) / p        x < 0: -((1 - x)^(2 - p) - 1) / (2 - p)        logarithms for an exponent of 0
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float64]
+from nas.cost_rows import Matrix
 
 POWERS = (0.0, 1.0, 2.0)  # 0 spreads the low truths, 1 leaves them as they are, 2 spreads the high ones
 

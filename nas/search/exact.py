@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.constraints import LATENCY_METRICS
+from nas.cost_rows import Matrix
 from nas.errors import NotMeasuredError
 from nas.pareto import front_mask
 from nas.records import Latency, Quality
@@ -21,7 +21,6 @@ from nas.search.gate import fits_memory
 from nas.search.problem import Problem
 from search_spaces import Candidate
 
-Matrix = NDArray[np.float64]
 DRAWS = 400
 Z80 = 1.2816  # half-width of an 80 % interval, in standard deviations
 ON_IT, PROBABLY = 0.9, 0.5

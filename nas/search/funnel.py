@@ -20,7 +20,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from nas.config import FEWEST_ANCHORS
-from nas.quality.gaussian import GaussianProcess, Matrix
+from nas.cost_rows import Matrix
+from nas.quality.gaussian import GaussianProcess
 from nas.quality.structure import Structure, spread
 from nas.search.problem import Problem
 from nas.search.proposer import Drawn

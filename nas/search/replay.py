@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from nas.cost_rows import Matrix
 from nas.pareto import hypervolume
-from nas.quality.gaussian import Matrix
 from nas.quality.structure import Structure
 from nas.search.funnel import Funnel
 from nas.search.proposer import Direction, Proposer, Sampled

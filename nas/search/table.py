@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.constraints import LATENCY_METRICS
+from nas.cost_rows import Matrix
 from nas.errors import ConfigError
 from nas.quality.columns import Row
 from nas.quality.evidence import read_table
 from search_spaces import Candidate
 from search_spaces.reading import hint
 
-Matrix = NDArray[np.float64]
 Cell = str | int | float
 LOWER_IS_BETTER = (*LATENCY_METRICS, "memory_gib", "params", "flops", "seconds", "loss", "ppl")
 SECONDS = "seconds"
