@@ -81,6 +81,8 @@ def line(name: str, fields: dict[str, Any]) -> str:
             module, given = vision_part(model), torch.zeros(found.photos, *shape)
             paid = bill.vision_flops + bill.projector_flops
         else:
+            if model.language_spec.config.get("num_experts"):
+                model.language_model.set_experts_implementation("eager")  # no counter knows the grouped product
             module, paid = Decoder(model.language_model), bill.prefill_flops
             given = torch.zeros(1, found.prompt, model.language_spec.hidden)
         counts = [count(module, given) for count in (by_fvcore, by_torch)]
