@@ -20,7 +20,7 @@ MATERIAL = Material(files=200, held_out=50, questions=10, text_tokens=10)
 
 def pace(cache: Store, **changes: object) -> Pace:
     fields: dict[str, object] = {"space": "micro", "devices": [DEVICE], "constraints": []}
-    return Pace(define(SearchConfig.model_validate({**fields, **changes})), cache, canary_ms=1.5, material=MATERIAL)
+    return Pace(define(SearchConfig.model_validate({**fields, **changes})), cache, 1.5, 1.5, MATERIAL)
 
 
 def test_more_work_and_a_slower_machine_are_expected_to_take_longer(tmp_path: Path) -> None:
@@ -32,11 +32,24 @@ def test_more_work_and_a_slower_machine_are_expected_to_take_longer(tmp_path: Pa
         assert pace(cache, trials=30).expected(space).trials_s < told.trials_s
         assert pace(cache, rungs=2).expected(space).trainings_s > 1.5 * told.trainings_s
         assert pace(cache, finalists=0).expected(space).trainings_s == 0
-        slower = replace(usual, canary_ms=3.0).expected(space)
+        slower = replace(usual, canary_ms=3.0, alone_ms=3.0).expected(space)
         assert slower.trainings_s == pytest.approx(2 * told.trainings_s) and slower.trials_s > told.trials_s
         assert pace(cache, train_steps=240).expected(space).trainings_s > 1.4 * told.trainings_s
         shallow, deep = (next(one for one in space if one.lm_depth == depth) for depth in (1, 6))
         assert usual.steps_s([deep], 120) > 2 * usual.steps_s([shallow], 120)
+
+
+def test_trials_are_expected_to_take_what_is_built_for_their_proxies(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path}/cache.db")) as cache:
+        usual = pace(cache, space="pocket")
+        runs, counts = (pace(cache, space="pocket", proxies=[name]) for name in ("effective-rank", "params"))
+        reads = pace(cache, space="pocket", proxies=["synflow"])
+        space = usual.problem.space.candidates[::400]
+        assert counts.trials_s(space) < runs.trials_s(space) < reads.trials_s(space)
+        one = [space[0]]
+        assert usual.trials_s(one * 2) < 1.9 * usual.trials_s(one)  # its encoder is run on the probe once
+        large = pace(cache, space="laptop").problem.space.baseline_candidate  # whose encoder is not run at all
+        assert usual.trials_s([large]) < 1
 
 
 def test_a_larger_folder_of_data_is_expected_to_take_longer(tmp_path: Path) -> None:

@@ -54,15 +54,25 @@ def proxies_of(candidate: Candidate, asked: Sequence[str] | None) -> tuple[str, 
 
     An encoder as large as that has random weights here, whose tokens would say little.
     """
+    if asked:
+        return tuple(asked)
+    is_large = probe_flops(candidate) > MOST_PROBE_FLOPS
+    return tuple(name for name in DEFAULT if not (is_large and get(name).needs))
+
+
+def probe_flops(candidate: Candidate) -> float:
+    """Of its encoders on the probe."""
     from nas.cost_vision import second_encoder, view, views
     from search_spaces.catalogue import encoder
 
-    if asked:
-        return tuple(asked)
     first = view(encoder(candidate.encoder), candidate.resolution, candidate.encoder_depth)
     flops = first.flops + view(second_encoder(candidate), candidate.resolution).flops
-    is_large = PROBE_IMAGES * views(candidate) * flops > MOST_PROBE_FLOPS
-    return tuple(name for name in DEFAULT if not (is_large and get(name).needs))
+    return PROBE_IMAGES * views(candidate) * flops
+
+
+def what_it_sees(candidate: Candidate) -> tuple[object, ...]:
+    """The same for candidates whose encoders make the same of an image."""
+    return tuple(getattr(candidate, axis) for axis in SEES)
 
 
 def score_candidate(candidate: Candidate, seed: int, names: Sequence[str]) -> dict[str, ProxyScore]:
@@ -104,9 +114,8 @@ def _with_features(model: nn.Module, batch: ProbeBatch) -> ProbeBatch:
     spec = getattr(model, "encoder_spec", None)
     if spec is None or spec.weights is None or batch.vision_features is not None or batch.pixel_values.is_meta:
         return batch.with_vision_features(model)
-    fields = model.candidate.model_dump(include=set(SEES))  # type: ignore[union-attr, operator]
     content = batch.pixel_values.detach().numpy().tobytes()
-    key = hashlib.sha256(repr(sorted(fields.items())).encode() + content).hexdigest()
+    key = hashlib.sha256(repr(what_it_sees(model.candidate)).encode() + content).hexdigest()  # type: ignore[arg-type]
     if key not in _kept:
         if len(_kept) >= MOST_KEPT:
             _kept.pop(next(iter(_kept)))

@@ -1,10 +1,11 @@
 """How long a search will take on this machine by the clock: closed-form work, the canary, and earlier searches' pace.
 
-The constants speak of two quiet cores at a canary of 1.5 ms: building and scoring by the default proxies took 0.23 s a
-trial of `pocket` (93 million parameters) in one thread; training ran at 0.65 and encoder features at 0.4 of the
-canary's FLOPs per second. Small models take what starting their kernels takes: 52, 111 and 165 ms a step with one,
-three and six layers of `micro`, and 1.5 ms a question that is asked. Beside the work, libraries are loaded once, and
-every model is built, written and read again (bench/search/RESULTS.md).
+The constants speak of a machine whose canary takes 1.5 ms. A trial has one thread, and its time is in building what
+its proxies read: shapes alone where they only count, an encoder that is run on the probe once for all trials if it has
+weights, a decoder only where some read its values. Training ran at 0.65 and encoder features at 0.4 of the canary's
+FLOPs per second. Small models take what starting their kernels takes: 52, 111 and 165 ms a step with one, three and
+six layers of `micro`, and 1.5 ms a question that is asked. Beside the work, libraries are loaded once, and every model
+is built, written and read again, by one thread (bench/search/RESULTS.md).
 
 What a search's trials and its trainings took, as a multiple of what was expected of them, is kept in the user's cache:
 the next of its kind here is expected to take as much as the last ones did, in a geometric mean.
@@ -24,29 +25,32 @@ import torch
 from nas.cost_many import Costs, cost_of_candidates
 from nas.latency.measure import canary_at
 from nas.pareto import spread
-from nas.quality.score import DEFAULT
+from nas.quality.score import DEFAULT, probe_flops, proxies_of, what_it_sees
 from nas.search.exact import weigh
 from nas.search.problem import Problem, is_measurable
 from nas.search.rungs import ladder
 from nas.store import Store
 from nas.train.recipe import Recipe
 from nas.workload import Workload
+from proxies import get
 from search_spaces import Candidate
+from search_spaces.catalogue import encoder
 
 if TYPE_CHECKING:
     from nas.train.data import VqaData
 
 CANARY_FLOPS = 2 * 512**3
-TRIAL_S, TRIAL_S_PER_PARAM, REFERENCE_CANARY_MS = 0.07, 2e-9, 1.5
+REFERENCE_CANARY_MS = 1.5
+TRIAL_S, TRIAL_S_PER_LAYER, DECODER_S_PER_PARAM = 0.03, 0.008, 3e-9  # the last to draw values, and for each that reads
 TRAIN_SHARE, FEATURE_SHARE = 0.65, 0.4
 STEP_S, STEP_S_PER_LAYER, STEP_S_PER_PARAM, QUESTION_S = 0.02, 0.025, 4e-9, 1.5e-3
-FILE_S = 5e-3  # to read a picture or a window of sound
+FILE_S = 2.5e-3  # to read a picture or a window of sound
 CHARACTERS = 3  # of a token of text
-TYPICAL, MOST_WEIGHED = 12, 2000  # designs that stand for all: as anchors, and for the front
-TRIALS_START_S, TRAININGS_START_S = 4.0, 4.0  # libraries that the first of each loads
-MODEL_S, MODEL_S_PER_PARAM = 0.5, 1.2e-8  # a training: its model built and written
+TYPICAL, MOST_TRIED, MOST_WEIGHED = 12, 200, 2000  # designs that stand for all: as anchors, as trials, for the front
+TRIALS_START_S, TRAININGS_START_S = 2.0, 2.0  # libraries that the first of each loads
+MODEL_S, MODEL_S_PER_PARAM = 0.25, 6e-9  # a training: its model built and written
 END_TO_END_S = 12  # a finalist and a device that can be measured: its model in a process of its own, and the rounds
-EXPORT_S = 3.0  # of the best one, which is read, written and read again
+EXPORT_S = 1.5  # of the best one, which is read, written and read again
 WEIGHT_OF_PRIOR, MOST_WEIGHT = 0.25, 2.0  # of the closed form beside a search that was seen, and of all that were
 
 
@@ -91,30 +95,32 @@ class Pace:
 
     problem: Problem
     cache: Store
-    canary_ms: float
+    canary_ms: float  # with the threads that trainings have
+    alone_ms: float  # with one
     material: Material | None  # None where nothing can be trained
 
     @classmethod
     def now(cls, problem: Problem, cache: Store, data: VqaData | None) -> Pace:
-        """By how fast this machine is just now, with the threads that trials and trainings have."""
+        """By how fast this machine is just now: other work delays several threads far more than one."""
         material = None if data is None else Material.of(data, hears=problem.hears)
-        return cls(problem, cache, canary_at(torch.get_num_threads()), material)
+        return cls(problem, cache, canary_at(torch.get_num_threads()), canary_at(1), material)
 
     def expected(self, allowed: Sequence[Candidate]) -> Expected:
         """Trials, and anchors, rungs and finalists, of what the configuration asks."""
         config = self.problem.config
         trials = min(config.trials, len(allowed))
-        trials_s = TRIALS_START_S * self._slower + trials / len(allowed) * self.trials_s(allowed) / config.workers
+        like = _spread(allowed, min(trials, MOST_TRIED))
+        trials_s = TRIALS_START_S * self._slower_alone + trials / len(like) * self.trials_s(like) / config.workers
         trainings, trainings_s = 0, 0.0
         if self.material is not None and config.anchors + config.finalists:
-            trainings, trainings_s = config.anchors + config.finalists, TRAININGS_START_S * self._slower
+            trainings, trainings_s = config.anchors + config.finalists, TRAININGS_START_S * self._slower_alone
             trainings_s += self._each_s(_spread(allowed, TYPICAL), config.anchors, config.anchors)
         if self.material is not None and config.finalists:
             models = config.finalists * (2**config.rungs - 1)
             whole = config.finalists * config.rungs  # each rung costs the steps of the last one
             trainings_s += self._each_s(self._finalists(allowed), models, whole)
             devices = sum(map(is_measurable, self.problem.profiles.values()))
-            trainings_s += EXPORT_S * self._slower + config.finalists * devices * END_TO_END_S
+            trainings_s += EXPORT_S * self._slower_alone + config.finalists * devices * END_TO_END_S
         learnt = self._learnt(self._trials), self._learnt(self._trainings)
         return Expected(trials, trainings, trials_s * learnt[0], trainings_s * learnt[1])
 
@@ -131,10 +137,19 @@ class Pace:
 
     def trials_s(self, candidates: Sequence[Candidate]) -> float:
         """All of them built and scored on one worker."""
-        params = cost_of_candidates(candidates, self.problem.workload).params.sum()
-        proxies = len(self.problem.config.proxies or DEFAULT)
-        scoring = TRIAL_S_PER_PARAM * float(params) * self._slower * (1 + proxies) / (1 + len(DEFAULT))
-        return TRIAL_S * len(candidates) + scoring
+        costs = cost_of_candidates(candidates, self.problem.workload)
+        seconds, run, kept = 0.0, 0.0, dict[object, float]()  # the latter in FLOPs of encoders on the probe
+        for one, params in zip(candidates, costs.lm_body_params.tolist(), strict=True):
+            wanted = [get(name) for name in proxies_of(one, self.problem.config.proxies)]
+            readers = sum(proxy.reads_decoder for proxy in wanted)
+            seconds += TRIAL_S + TRIAL_S_PER_LAYER * one.lm_depth
+            seconds += DECODER_S_PER_PARAM * params * (1 + readers) if readers else 0
+            if any(proxy.needs for proxy in wanted):
+                if encoder(one.encoder).weights:
+                    kept[what_it_sees(one)] = probe_flops(one)
+                else:
+                    run += probe_flops(one)
+        return seconds * self._slower_alone + (run + sum(kept.values())) / FEATURE_SHARE / self._rate_alone
 
     def steps_s(self, candidates: Sequence[Candidate], steps: int) -> float:
         """The steps of training of all of them."""
@@ -156,7 +171,8 @@ class Pace:
         products_s = float((2 * costs.lm_body_params * asked).sum()) / TRAIN_SHARE + flops / FEATURE_SHARE
         models = MODEL_S * len(candidates) + MODEL_S_PER_PARAM * float(costs.params.sum())
         questions = len(candidates) * of.held_out * of.questions
-        return products_s / self._rate + self._slower * (models + len(views) * files * FILE_S + questions * QUESTION_S)
+        alone_s = self._slower_alone * (models + len(views) * files * FILE_S)
+        return products_s / self._rate + self._slower * questions * QUESTION_S + alone_s
 
     def learn(self, expected: Expected, trials: int, trials_s: float, trainings: int, trainings_s: float) -> None:
         """What so many trials and trainings took by the clock, where so much was expected of them."""
@@ -178,21 +194,29 @@ class Pace:
 
     @property
     def _rate(self) -> float:
-        """FLOPs a second of the canary."""
+        """FLOPs a second of the canary with the threads that trainings have."""
         return CANARY_FLOPS / (self.canary_ms / 1e3)
+
+    @property
+    def _rate_alone(self) -> float:
+        return CANARY_FLOPS / (self.alone_ms / 1e3)
 
     @property
     def _slower(self) -> float:
         """Than the machine that the constants speak of."""
         return self.canary_ms / REFERENCE_CANARY_MS
 
+    @property
+    def _slower_alone(self) -> float:
+        return self.alone_ms / REFERENCE_CANARY_MS
+
     @cached_property
     def _trials(self) -> str:
-        return f"pace:2:trials:{self.problem.space.name}:{','.join(sorted(self.problem.config.proxies or DEFAULT))}"
+        return f"pace:3:trials:{self.problem.space.name}:{','.join(sorted(self.problem.config.proxies or DEFAULT))}"
 
     @cached_property
     def _trainings(self) -> str:
-        return f"pace:2:trainings:{self.problem.space.name}:{'own' if self.problem.config.data else 'made'}"
+        return f"pace:3:trainings:{self.problem.space.name}:{'own' if self.problem.config.data else 'made'}"
 
     def _kept(self, name: str) -> tuple[float, float]:
         """(logarithm of the factor, weight of what it was learnt from)."""

@@ -41,6 +41,8 @@ def run_trials(session: Session) -> None:
         c.key: c for c in [*session.warm.first, *session.anchors, *extremes, *near_front] if c.key in session.allowed
     }
     queue = list(first.values())
+    near = sum(candidate in near_front for candidate in queue[: config.trials])
+    session.listener.say(f"trials       {near} of {config.trials} are of that front, or of what may be on it")
     done = _replay(session, proposer, queue)
     if done >= config.trials:
         return
@@ -94,7 +96,7 @@ def _weigh(session: Session) -> Weighed:
     weighed = weigh(problem, list(session.allowed.values()))
     say(
         f"{'surveyed' if why_not else 'exact':12} {extent} is weighed by {problem.quality(problem.baseline).label} "
-        f"quality and latency: {len(weighed.front)} of {count:,} are on the front; trials start there"
+        f"quality and latency: {len(weighed.front)} of {count:,} are on the front"
     )
     front = [weighed.candidates[place].key for place in weighed.front]
     store.set_meta(f"exact:{study}", json.dumps({"exact": not why_not, "weighed": count, "front": front}))
