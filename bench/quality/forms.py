@@ -2,7 +2,7 @@
 
     python bench/quality/forms.py [--draws 30] [--table FILE]
 
-Truth is the mean over all kinds of question, and over those that do not saturate. Twelve anchors of a random half.
+Truth is the mean over all kinds of question. Twelve anchors of a random half.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from anchored import LEFT_OUT, SHIPPED, blind_by_kind, rows, saturated
+from anchored import SHIPPED, blind_by_kind, rows
 
 from nas import workload
 from nas.cost import cost
@@ -71,7 +71,7 @@ def main() -> None:
     arguments.add_argument("--table", type=Path, default=SHIPPED)
     given = arguments.parse_args()
     blind = blind_by_kind(given.table)
-    table = [row for row in rows(file=given.table) if row["set"] == "main"]
+    table = [row for row in rows(given.table) if row["set"] == "main"]
     candidates = [row["candidate"] for row in table]
     params = [float(cost(one, workload.load("vqa-short")).params) for one in candidates]
     structure = Structure(load("microvlm").candidates)
@@ -86,15 +86,9 @@ def main() -> None:
         forms[f"with {name}"] = (np.c_[base, (column - column.mean()) / column.std()], direct)
     for weight in (0.5, 1.5):
         forms[f"parts x {weight}"] = (np.c_[base[:, :sizes], weight * base[:, sizes:]], direct)
-    everything = [kind for kind in blind if kind != LEFT_OUT]
-    for label, kinds in (
-        ("all kinds", everything),
-        ("none saturated", sorted(set(everything) - saturated(table, blind))),
-    ):
-        truths = np.array([[(row["accuracy"][k] - blind[k]) / (1 - blind[k]) for k in kinds] for row in table])
-        print(f"{label}: {', '.join(kinds)}")
-        for name, (features, predict) in forms.items():
-            show(name, base, features, truths, params, predict, given.draws)
+    truths = np.array([[(row["accuracy"][k] - low) / (1 - low) for k, low in blind.items()] for row in table])
+    for name, (features, predict) in forms.items():
+        show(name, base, features, truths, params, predict, given.draws)
 
 
 def show(

@@ -1,7 +1,7 @@
 """The micro-VLM benchmark as a table to replay: `python bench/search/microvlm_table.py` writes microvlm.csv beside it.
 
 A row a design of `main` and `test`, by its first seed. Quality is the trained accuracy as in bench/quality/RESULTS.md:
-mean over question kinds of (accuracy - blind) / (1 - blind), without easy-vqa's yes/no questions. `seconds` is what
+mean over question kinds of (accuracy - blind) / (1 - blind). `seconds` is what
 training took. Latency is composed of blocks measured on this machine, and estimated for the other devices; each stands
 with its interval. Measuring needs a quiet machine for about a minute.
 """
@@ -24,7 +24,6 @@ from nas.store import Store
 from search_spaces import Candidate
 
 REFERENCE = Path(__file__).parents[2] / "proxies" / "reference"
-LEFT_OUT = "easy-yes-no"
 ELSEWHERE = ("raspberry-pi-5-8gb", "jetson-orin-nano-8gb")
 
 
@@ -36,7 +35,7 @@ def trained() -> list[dict]:
         row = json.loads(line)
         if row["key"] in found or row["seed"] != 0:
             continue
-        over = [(row["accuracy"][kind] - low) / (1 - low) for kind, low in blind.items() if kind != LEFT_OUT]
+        over = [(row["accuracy"][kind] - low) / (1 - low) for kind, low in blind.items()]
         found[row["key"]] = {
             "key": row["key"], **row["candidate"], "set": row["set"], "quality": sum(over) / len(over),
             "seconds": row["seconds"]["train"] + row["seconds"]["evaluate"],
