@@ -10,6 +10,7 @@ import pytest
 
 from nas.config import SearchConfig
 from nas.search.expectation import Expected, Material, Pace, in_words
+from nas.search.latencies import blocks_s
 from nas.search.problem import define
 from nas.store import Store
 from nas.train import data as vqa
@@ -85,6 +86,17 @@ def test_what_searches_took_is_learnt_and_the_latest_does_not_replace_the_others
         told = first.expected(space)
         first.learn(told, 0, 1.0, 0, 0.0)
         assert pace(cache).expected(space) == told
+
+
+def test_measuring_is_expected_to_take_what_its_blocks_take(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path}/cache.db")) as cache:
+        problem = pace(cache).problem
+        few, many = (problem.blocks(problem.space.candidates[:count]) for count in (1, 50))
+        assert len(few) < len(many) and blocks_s(few, 1.0) < blocks_s(many, 1.0)
+        assert blocks_s(many, 2.0) == pytest.approx(2 * blocks_s(many, 1.0))
+        large = pace(cache, space="pocket").problem
+        heavy = large.blocks([large.baseline])
+        assert blocks_s(heavy, 1.0) / len(heavy) > 1.2 * blocks_s(many, 1.0) / len(many)
 
 
 def test_seconds_are_told_in_words() -> None:

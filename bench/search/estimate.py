@@ -1,7 +1,9 @@
 """Expected against taken time of searches: `NAS_CACHE=FOLDER python bench/search/estimate.py [SHAPE ...]`.
 
-Searches of `micro` and `pocket` on an estimated device, two of them on folders of own data, by the clock: of a quiet machine, for two busy processes slow
-each other down. The pace that earlier searches left in the cache folder is used and learnt as in any search.
+Searches of `micro` and `pocket` on an estimated device, two of them on folders of own data, and two on this machine, whose
+blocks are measured and whose finalists are timed end to end. By the clock: of a quiet machine, for two busy processes slow
+each other down. The pace that earlier searches left in the cache folder is used and learnt as in any search. What a
+search says goes to stderr, each line with the seconds since the bench began.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "own-data": {"space": "micro", "trials": 10, "finalists": 2, "train_steps": 60, "data": "500 files"},
     "more-data": {"space": "micro", "trials": 10, "finalists": 2, "train_steps": 60, "data": "3000 files"},
 }
+SHAPES |= {f"{name}-here": {**SHAPES[name], "devices": ["local"]} for name in ("finalists", "pocket")}
+BEGUN = time.monotonic()
 
 
 def own_data(folder: Path, files: int) -> None:
@@ -48,6 +53,10 @@ def own_data(folder: Path, files: int) -> None:
     (folder / "questions.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
+def say(text: str) -> None:
+    print(f"{time.monotonic() - BEGUN:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     for name in sys.argv[1:] or SHAPES:
         with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as data:
@@ -55,11 +64,14 @@ def main() -> None:
             if "data" in shape:
                 own_data(Path(data), int(shape["data"].split()[0]))
                 shape["data"] = data
-            config = SearchConfig(devices=[DEVICE], constraints=[], study=name, out=out, **shape)
+            config = SearchConfig.model_validate(
+                {"devices": [DEVICE], "constraints": [], "study": name, "out": out, **shape}
+            )
             folder = run_folder.create(Path(out), name)
             folder.write(run_folder.CONFIG, configs.dump(config))
-            folder.write(f"devices/{DEVICE}.yaml", hardware_profiles.dump(hardware_profiles.load(DEVICE)))
-            run(config, folder, Listener())
+            for profile in map(hardware_profiles.load, config.devices):
+                folder.write(f"devices/{profile.id}.yaml", hardware_profiles.dump(profile))
+            run(config, folder, Listener(say=say))
             with closing(Store(folder.default_storage)) as store:
                 found = json.loads(store.meta(f"time:{name}") or "null")
         parts = zip(("trials", "trainings"), found["expected_s"], found["took_s"], strict=True)

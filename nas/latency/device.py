@@ -105,10 +105,10 @@ class Device:
             return canary_at(torch_threads(self.runtime, self.profile.threads(self.runtime)))
         return float(self._state["canary_ms"])
 
-    def lacking(self, blocks: Iterable[BlockSpec]) -> int:
-        """How many of the blocks `timings` would have to measure, if the device is as quick as it was."""
+    def lacking(self, blocks: Iterable[BlockSpec]) -> list[BlockSpec]:
+        """Which of the blocks `timings` would have to measure, if the device is as quick as it was."""
         stored = self.store.block_timings(self.context)
-        return sum(block.key not in stored for block in self._chosen(blocks))
+        return [block for block in self._chosen(blocks) if block.key not in stored]
 
     def _chosen(self, blocks: Iterable[BlockSpec]) -> list[BlockSpec]:
         """Those that are measured: of many connectors a spread sample, and all others."""

@@ -24,10 +24,11 @@ import torch
 
 from nas.cost_many import Costs, cost_of_candidates
 from nas.latency.measure import canary_at
+from nas.latency.request import ROUNDS
 from nas.pareto import spread
 from nas.quality.score import DEFAULT, probe_flops, proxies_of, what_it_sees
 from nas.search.exact import weigh
-from nas.search.problem import Problem, is_measurable
+from nas.search.problem import Problem
 from nas.search.rungs import ladder
 from nas.store import Store
 from nas.train.recipe import Recipe
@@ -49,7 +50,7 @@ CHARACTERS = 3  # of a token of text
 TYPICAL, MOST_TRIED, MOST_WEIGHED = 12, 200, 2000  # designs that stand for all: as anchors, as trials, for the front
 TRIALS_START_S, TRAININGS_START_S = 2.0, 2.0  # libraries that the first of each loads
 MODEL_S, MODEL_S_PER_PARAM = 0.25, 6e-9  # a training: its model built and written
-END_TO_END_S = 12  # a finalist and a device that can be measured: its model in a process of its own, and the rounds
+APART_S = 3.0  # for the process in which a device's finalists are timed
 EXPORT_S = 1.5  # of the best one, which is read, written and read again
 WEIGHT_OF_PRIOR, MOST_WEIGHT = 0.25, 2.0  # of the closed form beside a search that was seen, and of all that were
 
@@ -118,9 +119,9 @@ class Pace:
         if self.material is not None and config.finalists:
             models = config.finalists * (2**config.rungs - 1)
             whole = config.finalists * config.rungs  # each rung costs the steps of the last one
-            trainings_s += self._each_s(self._finalists(allowed), models, whole)
-            devices = sum(map(is_measurable, self.problem.profiles.values()))
-            trainings_s += EXPORT_S * self._slower_alone + config.finalists * devices * END_TO_END_S
+            like = self._finalists(allowed)
+            trainings_s += self._each_s(like, models, whole) + EXPORT_S * self._slower_alone
+            trainings_s += sum(self._end_to_end_s(like, device) for device in self.problem.timings)
         learnt = self._learnt(self._trials), self._learnt(self._trainings)
         return Expected(trials, trainings, trials_s * learnt[0], trainings_s * learnt[1])
 
@@ -134,6 +135,13 @@ class Pace:
         """So many models like these, trained so many times for all steps together."""
         steps_s = self.steps_s(like, self.problem.config.train_steps)
         return (whole * steps_s + models * self.around_s(like)) / len(like)
+
+    def _end_to_end_s(self, like: Sequence[Candidate], device: str) -> float:
+        """The finalists' rounds on a device, and one before them, if they are like these."""
+        rounds_s = sum((ROUNDS + 1) * self.problem.latency(one)[device].latency_ms / 1e3 for one in like)
+        params = float(self._costs(like).params.sum())
+        built_s = self._slower_alone * (MODEL_S * len(like) + MODEL_S_PER_PARAM * params)
+        return APART_S * self._slower_alone + self.problem.config.finalists * (rounds_s + built_s) / len(like)
 
     def trials_s(self, candidates: Sequence[Candidate]) -> float:
         """All of them built and scored on one worker."""

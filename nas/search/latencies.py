@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nas.errors import NotMeasuredError, RefusalError
 from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
 from nas.latency.runners import with_retries
-from nas.search.expectation import in_words
+from nas.latency.work import block_work
+from nas.search.expectation import CANARY_FLOPS, FEATURE_SHARE, in_words
 from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 
 ATTEMPTS = 3
-BLOCK_S = 0.4  # to measure a block of `pocket` here, until the device's own pace is known
+BLOCK_CANARIES, SAMPLES = 1250, 27  # of a block: what takes as long around its samples, warm-ups counted (bench/search)
+
+
+def blocks_s(blocks: Sequence[BlockSpec], canary_ms: float) -> float:
+    """To measure them where the canary takes so long."""
+    flops = sum(block_work(block).flops for block in blocks)
+    return canary_ms / 1e3 * (BLOCK_CANARIES * len(blocks) + SAMPLES * flops / FEATURE_SHARE / CANARY_FLOPS)
 
 
 @dataclass
@@ -63,14 +70,17 @@ class Latencies:
         self.cache.close()
 
     def _ensure(self, device: Device) -> None:
-        name, kind = device.profile.id, f"pace:blocks:{device.context.key}"
-        lacking, started = device.lacking(self.blocks), time.monotonic()
+        name, kind = device.profile.id, f"pace:2:blocks:{device.context.key}"
+        lacking = device.lacking(self.blocks)
         if lacking:
-            expected_s = lacking * float(self.cache.meta(kind) or BLOCK_S)
-            self.say(f"latency      {name}: {lacking} blocks are to be measured, about {in_words(expected_s)}")
+            closed_s, pace = blocks_s(lacking, device.canary_ms()), float(self.cache.meta(kind) or 1)
+            started = time.monotonic()
+            self.say(
+                f"latency      {name}: {len(lacking)} blocks are to be measured, about {in_words(closed_s * pace)}"
+            )
         timings = device.timings(self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of))
         if lacking:
-            self.cache.set_meta(kind, str((time.monotonic() - started) / lacking))
+            self.cache.set_meta(kind, str((time.monotonic() - started) / closed_s))
         self.problem.take_timings(name, timings)
         stored = self.run_store.block_timings(timings.context)
         fresh = {key: timing for key, timing in timings.measured.items() if key not in stored}
