@@ -1,8 +1,9 @@
 """Samplers on tables that the funnel was not made on: `python bench/search/other_tables.py [DATA]`.
 
-DATA (default ../shared/data) holds FlexiBERT (GLUE against parameters; Tuli et al. 2022, arXiv 2205.11656) and LTS
-(perplexity of GPT-2 on WikiText-103 against parameters; Javaheripi et al. 2022, arXiv 2203.02094), as published. Per-layer
-lists become counts and means; of designs that are then alike the first stays.
+DATA (default ../shared/data) holds FlexiBERT (GLUE against parameters; Tuli et al. 2022, arXiv 2205.11656), LTS
+(perplexity of GPT-2 on WikiText-103 against parameters; Javaheripi et al. 2022, arXiv 2203.02094) and AutoFormer (CIFAR-100
+after distillation against parameters of the blocks; ViT-Bench-101, arXiv 2312.09059), as published. Per-layer lists become
+counts and means; of designs that are then alike the first stays.
 """
 
 from __future__ import annotations
@@ -48,10 +49,23 @@ def lts(data: Path) -> Iterator[dict[str, float]]:
         }  # fmt: skip
 
 
+def autoformer(data: Path) -> Iterator[dict[str, float]]:
+    for line in (data / "vitbench101/gt_autoformer.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        one = row["arch"]
+        width, heads, ratios = one["hidden_dim"], one["num_heads"], one["mlp_ratio"]
+        params = sum(4 * width * 64 * head + 2 * width**2 * ratio for head, ratio in zip(heads, ratios, strict=True))
+        yield {
+            "accuracy": row["c100_kd_acc"], "params": params, "width": width, "layers": one["depth"],
+            "ffn": float(np.mean(ratios)), "heads": float(np.mean(heads)),
+        }  # fmt: skip
+
+
 def main() -> None:
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
     with tempfile.TemporaryDirectory() as folder:
-        for name, rows in (("FlexiBERT", list(flexibert(data))), ("LTS", list(lts(data)))):
+        for name, of in (("FlexiBERT", flexibert), ("LTS", lts), ("AutoFormer", autoformer)):
+            rows = list(of(data))
             file = Path(folder) / f"{name}.csv"
             with file.open("w", encoding="utf-8", newline="") as opened:
                 writer = csv.DictWriter(opened, list(rows[0]))

@@ -62,7 +62,13 @@ CENTRE = Kernel(1.0, 1.0, 1.0, 0.15)  # what anchors are chosen by, before any t
 class GaussianProcess:
     """Truth of any row of features, from those of a few; mixed over the kernels and warps that matter."""
 
-    def __init__(self, features: Matrix, truths: Sequence[float], powers: Sequence[float] = POWERS) -> None:
+    def __init__(
+        self,
+        features: Matrix,
+        truths: Sequence[float],
+        powers: Sequence[float] = POWERS,
+        kernels: Sequence[Kernel] = KERNELS,
+    ) -> None:
         """features: (n, d), about standardised; truths: n, higher is better; powers of the warps, 0 to 2."""
         self.features = features
         truth = np.asarray(truths, dtype=float)
@@ -71,11 +77,11 @@ class GaussianProcess:
         self.warps = [Warp.fitted(power, self.truths) for power in powers]
         self.targets: Matrix = np.array([warp(self.truths) for warp in self.warps]).T  # (n, warps)
         slopes = np.array([warp.log_slope(self.truths) for warp in self.warps])
-        evidence = np.array([self._log_likelihoods(kernel) for kernel in KERNELS]) + slopes
+        evidence = np.array([self._log_likelihoods(kernel) for kernel in kernels]) + slopes
         shares = np.exp(evidence - evidence.max())
         shares[shares < LEAST_SHARE * shares.sum()] = 0
         kept = shares.any(axis=1)
-        self.kernels = tuple(kernel for kernel, keep in zip(KERNELS, kept, strict=True) if keep)
+        self.kernels = tuple(kernel for kernel, keep in zip(kernels, kept, strict=True) if keep)
         self.shares: Matrix = shares[kept] / shares[kept].sum()  # (kernels, warps)
         self.inverses = [np.linalg.inv(kernel.observed(features)) for kernel in self.kernels]
         self.widening = self._widening()

@@ -8,12 +8,16 @@ expectation has a closed form (expected improvement, Jones et al. 1998, over all
 
 taken as the mean over LIMITS cost limits t that are spread over the box of all costs. Every second evaluation takes the
 deviations DOUBT times as large: a model of a few dozen trainings is wrong in ways that its own interval does not know,
-and the gain of a design that it misjudges is found in no other way. DOUBT was chosen on the micro-VLM table.
+and the gain of a design that it misjudges is found in no other way. DOUBT was chosen on the first micro-VLM table.
+
+Dozens of evaluations tell more than the dozen anchors that a score is fitted on: what close neighbours have in common.
+KERNELS have shorter lengths and less noise for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Generic
 
 import numpy as np
@@ -21,7 +25,7 @@ from scipy.special import ndtr
 
 from nas.config import FEWEST_ANCHORS
 from nas.cost_rows import Matrix
-from nas.quality.gaussian import GaussianProcess
+from nas.quality.gaussian import LINEAR, GaussianProcess, Kernel
 from nas.quality.structure import Structure, spread
 from nas.search.problem import Problem
 from nas.search.proposer import Drawn
@@ -31,6 +35,10 @@ ANCHORS = 8
 MOST_COMPARED = 2048  # of more designs than these, so many are drawn anew for each proposal
 LIMITS = 256
 DOUBT = 4.0
+KERNELS = tuple(
+    Kernel(*values) for values in product(LINEAR, (0.1, 0.3, 1.0, 3.0), (0.25, 0.5, 1.0), (0.02, 0.07, 0.25))
+)
+UNWARPED = (1.0,)
 
 
 class Funnel(Generic[Drawn]):
@@ -82,7 +90,7 @@ class Funnel(Generic[Drawn]):
             rest = np.sort(self.generator.choice(rest, MOST_COMPARED, replace=False))
         places = list(self.known)
         qualities = np.array([self.known[place] for place in places])
-        process = GaussianProcess(self.features[places], qualities.tolist())
+        process = GaussianProcess(self.features[places], qualities.tolist(), UNWARPED, KERNELS)
         pending = sorted(self.proposed - self.known.keys() - self.failed)
         foreseen = process.predict(self.features[pending])[0] if pending else np.empty(0)
         best = best_within(self.costs[[*places, *pending]], np.concatenate([qualities, foreseen]), self.limits)
