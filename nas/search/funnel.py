@@ -38,7 +38,6 @@ DOUBT = 4.0
 KERNELS = tuple(
     Kernel(*values) for values in product(LINEAR, (0.1, 0.3, 1.0, 3.0), (0.25, 0.5, 1.0), (0.02, 0.07, 0.25))
 )
-UNWARPED = (1.0,)
 
 
 class Funnel(Generic[Drawn]):
@@ -90,7 +89,7 @@ class Funnel(Generic[Drawn]):
             rest = np.sort(self.generator.choice(rest, MOST_COMPARED, replace=False))
         places = list(self.known)
         qualities = np.array([self.known[place] for place in places])
-        process = GaussianProcess(self.features[places], qualities.tolist(), UNWARPED, KERNELS)
+        process = GaussianProcess(self.features[places], qualities.tolist(), kernels=KERNELS)
         pending = sorted(self.proposed - self.known.keys() - self.failed)
         foreseen = process.predict(self.features[pending])[0] if pending else np.empty(0)
         best = best_within(self.costs[[*places, *pending]], np.concatenate([qualities, foreseen]), self.limits)
