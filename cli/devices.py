@@ -147,14 +147,17 @@ def calibrate(
                 f"of it (each block left out in turn)"
             )
             return
+        blocks = problem.blocks(candidates)
         timings = asked.timings(
-            problem.blocks(candidates), lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False)
+            blocks,
+            lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False),
+            asked.plan(blocks, problem.config.measuring_s),
         )
         measured = timings.measured
         contended = sum(timing.contended for timing in measured.values())
         head = (
             f"{identity}, {runtime} {timings.context.version} {dtype}: {len(measured)} blocks measured "
-            f"({contended} while other work ran), {len(timings) - len(measured)} connectors fitted to them"
+            f"({contended} while other work ran), {len(timings) - len(measured)} others fitted to them"
         )
         found = None
         if check:

@@ -35,6 +35,9 @@ class SearchConfig(BaseModel):
     runtime: str = "torch-eager"
     dtype: str = "fp32"
     workload: str | None = Field(default=None, description="None = the space's own")
+    measuring_s: float | None = Field(
+        default=600, gt=0, description="of blocks on a device, at most about; others are fitted to them; None = all"
+    )
     objectives: list[str] = Field(default_factory=lambda: ["quality", "latency_ms"], min_length=1)
     constraints: list[str] | None = Field(default=None, description="None = the space's own")
     trials: int = Field(default=60, ge=1)

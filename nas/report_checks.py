@@ -221,7 +221,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
     if max(reach, default=0.0) > BUSY:
         lines.append(
             f"Latency is uncertain: its interval reaches up to {max(reach):.1f}x the value on this front, so the "
-            "device was busy while it was measured; measure again when nothing else runs."
+            "device was busy while it was measured, or most blocks of the space are fitted to others; measure again "
+            "when nothing else runs, or longer (--set measuring_s=3600)."
         )
     if found["label_warning"]:
         lines.append(f"Note: {found['label_warning']}.")
@@ -278,7 +279,7 @@ def _best(found: dict[str, Any], finalists: list[dict[str, Any]]) -> list[str]:
         return [
             *lines,
             f"No finalist is above the blind baseline beyond its 95 % interval after {trained['steps']} steps: "
-            "the order by trained accuracy is noise; train longer (--train-steps).",
+            "the order by trained accuracy is noise; train longer (--train-steps), and on more data if it is your own.",
         ]
     device = found["devices"][0]
     rivals = [e for e in finalists[1:] if e["trained"]["high"] >= trained["low"] and _ms(e, device) < _ms(best, device)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ import nas.workload
 import search_spaces
 from hardware_profiles.profile import Protocol
 from nas.errors import NotMeasuredError, RunnerError
-from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext, undisturbed
 from nas.latency.cache import comparable, ensure_blocks, quiet
+from nas.latency.calibrated import LEAST_POINTS
 from nas.latency.compose import compose
 from nas.latency.decoder_terms import (
     PREFILL_LENGTHS,
@@ -26,9 +27,11 @@ from nas.latency.decoder_terms import (
     depth_shares,
     length_shares,
 )
+from nas.latency.fitted import complete, component, family, sample
 from nas.latency.jobs import preprocessing
-from nas.latency.measure import PASSES, canary_at, is_calm, measure_blocks
-from nas.latency.terms import needed
+from nas.latency.measure import GROUP_BYTES, PASSES, canary_at, groups_of, is_calm, is_enough, measure_blocks
+from nas.latency.plan import MOST_ALIKE, plan
+from nas.latency.terms import has_blocks, needed
 from nas.latency.work import block_work
 from nas.store import Store
 
@@ -177,7 +180,7 @@ def test_pocket_needs_fewer_than_sixty_measured_blocks() -> None:
     drawn = [space.sample(generator) for _ in range(500)]
     blocks = {block.key: block for candidate in drawn for block in needed(candidate, WORKLOAD)}.values()
     every = [block for block in blocks if block.kind == "projector"]
-    assert len(blocks) - len(every) + len(connectors.sample(every)) < 60
+    assert len(blocks) - len(every) + len(sample(every)) < 60
 
 
 def test_a_connector_that_was_not_measured_follows_those_that_were() -> None:
@@ -188,13 +191,66 @@ def test_a_connector_that_was_not_measured_follows_those_that_were() -> None:
         work = block_work(block)
         return 0.05 + 0.01 * work.kernels + work.flops / 1e8 + work.weight_bytes / 2e7 + work.activation_bytes / 1e7
 
-    chosen = connectors.sample(list(blocks))
-    fitted = connectors.complete(list(blocks), {block.key: timing(truth(block)) for block in chosen})
+    chosen = sample(list(blocks))
+    fitted = complete(list(blocks), {block.key: timing(truth(block)) for block in chosen})
     assert len(chosen) + len(fitted) == len(blocks)
     for block in blocks:
         if block.key in fitted:
             assert fitted[block.key].value_ms == pytest.approx(truth(block), rel=0.02)
             assert fitted[block.key].modelled is not None and fitted[block.key].modelled < 0.05
+
+
+def test_only_what_fits_the_budget_is_measured_and_a_second_time_what_it_lacked() -> None:
+    space = search_spaces.load("edge")
+    drawn = [candidate for candidate in space.draw(400, random.Random(0)) if has_blocks(candidate, WORKLOAD)]
+    blocks = list({block.key: block for candidate in drawn for block in needed(candidate, WORKLOAD)}.values())
+    found = plan(blocks, (), 600, 1.5)
+    assert found.is_bounded and found.passes == 1 and found.seconds <= 600 < found.seconds_of_all
+    assert len(found.new) == len(found.chosen) == len({block.key for block in found.chosen})
+    assert {block.lm for block in found.chosen if block.kind == "decoder_prefill"} == set(space.axes["lm"])
+    assert {block.encoder for block in found.chosen if block.kind == "vision"} == set(space.axes["encoder"])
+    again = plan(blocks, [block.key for block in found.chosen], 600, 1.5)
+    assert again.is_bounded and {block.key for block in again.chosen} >= {block.key for block in found.chosen}
+    most = Counter((block.kind, component(block)) for block in again.chosen)
+    assert max(count for (_, name), count in most.items() if name) <= MOST_ALIKE
+    families = Counter(map(family, found.chosen))
+    assert set(families) == set(map(family, blocks)) and min(families.values()) >= LEAST_POINTS
+    assert plan(blocks, (), None, 1.5).passes == PASSES and not plan(blocks, (), None, 1.5).is_bounded
+
+
+def test_a_decoder_that_was_not_measured_follows_those_that_were() -> None:
+    names = ("smollm2-135m", "qwen3-0.6b")
+    blocks = [
+        BlockSpec("decoder_prefill", 1, lm=lm, length=length, depth=depth)
+        for lm in names for length in (16, 64, 256, 1024) for depth in (2, 20)
+    ]  # fmt: skip
+
+    def truth(block: BlockSpec) -> float:
+        return 0.2 * block.depth + block_work(block).flops / 1e8
+
+    left = {blocks[3].key, blocks[12].key}
+    found = complete(blocks, {block.key: timing(truth(block)) for block in blocks if block.key not in left})
+    assert set(found) == left
+    for block in (blocks[3], blocks[12]):
+        assert found[block.key].value_ms == pytest.approx(truth(block), rel=0.1)
+        assert found[block.key].modelled is not None
+
+
+def test_large_modules_are_made_once_a_pass_in_groups_that_fit_memory() -> None:
+    blocks = [
+        BlockSpec("decoder_prefill", 1, lm=lm, length=length, depth=20)
+        for length in (16, 64, 256) for lm in ("qwen3-0.6b", "qwen2.5-0.5b", "smollm2-360m", "smollm2-1.7b")
+    ]  # fmt: skip
+    groups = groups_of(blocks, random.Random(0))
+    assert sorted(block.key for group in groups for block in group) == sorted(block.key for block in blocks)
+    for group in groups:
+        weights = {block.lm: block_work(block).weight_bytes for block in group}
+        assert len(weights) == 1 or sum(weights.values()) <= GROUP_BYTES
+    assert all(sum(any(block.lm == lm for block in group) for group in groups) == 1 for lm in {b.lm for b in blocks})
+
+
+def test_long_samples_are_enough_when_there_are_two() -> None:
+    assert not is_enough([5e3]) and is_enough([2.1e3, 2.0e3]) and not is_enough([10.0] * 4)
 
 
 def test_a_whole_decoder_is_extended_by_its_layers() -> None:

@@ -90,7 +90,9 @@ def score_all(designs: list[dict], names: list[str], batches: list[str]) -> Iter
     """A row a design, as they are done, two at a time."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context, initializer=start_worker) as pool:
-        for number, future in enumerate(as_completed([pool.submit(score_row, one, names, batches) for one in designs]), 1):
+        for number, future in enumerate(
+            as_completed([pool.submit(score_row, one, names, batches) for one in designs]), 1
+        ):
             yield future.result()
             print(f"{number}/{len(designs)}", flush=True)
 

@@ -94,7 +94,7 @@ def check_composition(
     again = [block for key, block in asked.items() if timings[key].modelled is None]
     measured, between = device.requests_and_blocks({one.key: one for one in chosen}, workload, again)
     every = [BlockSpec(**timing.block) for timing in timings.values()]
-    paired, cached = device.known(every, between), device.known(every)
+    paired, cached = device.known(every, between, fit_every=True), device.known(every, fit_every=True)
     rows = [_row(candidate, workload, paired, cached, measured[candidate.key]) for candidate in chosen]
     errors = {
         metric if source == "composed" else f"{metric}{CACHED}": _error(

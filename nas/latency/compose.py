@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nas.errors import NotMeasuredError
 from nas.latency.blocks import BlockTiming, Terms
@@ -33,14 +33,13 @@ def compose(
 
     best, typical = parts("value_ms"), parts("median_ms")
     least, usual = request_ms(best, workload.new_tokens), request_ms(typical, workload.new_tokens)
-    fitted = sum(
-        abs(share) * timing.value_ms * timing.modelled
-        for part in found.values()
-        for share, block in part
-        if (timing := timings[block.key]).modelled is not None
-    )
-    low = least * (1 - MODEL_ERROR) - fitted
-    high = max(usual, least) * (1 + MODEL_ERROR) + fitted
+
+    def unsure(ratio: Callable[[float], float]) -> float:
+        """What fitted blocks may be off by; those of one fit err alike, so that their errors add."""
+        return request_ms({name: abs(_off(part, timings, ratio)) for name, part in found.items()}, workload.new_tokens)
+
+    low = least * (1 - MODEL_ERROR) - unsure(lambda error: error / (1 + error))
+    high = max(usual, least) * (1 + MODEL_ERROR) + unsure(lambda error: error)
     return Latency(
         **best, new_tokens=workload.new_tokens, label="composed", low_ms=low, high_ms=high, extrapolated=False
     )
@@ -49,3 +48,8 @@ def compose(
 def _sum(part: Terms, timings: Mapping[str, BlockTiming], view: str) -> float:
     total: float = sum(share * getattr(timings[block.key], view) for share, block in part)
     return total
+
+
+def _off(part: Terms, timings: Mapping[str, BlockTiming], ratio: Callable[[float], float]) -> float:
+    fitted = [(share, timings[block.key]) for share, block in part if timings[block.key].modelled is not None]
+    return sum(share * timing.value_ms * ratio(timing.modelled or 0.0) for share, timing in fitted)

@@ -10,11 +10,12 @@ from typing import Any
 from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Calibration
 from nas.errors import NotMeasuredError, RunnerError
-from nas.latency import connectors
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
-from nas.latency.cache import CANARY_TOLERANCE, Progress, TimingStore, ensure_blocks, quiet
+from nas.latency.cache import CANARY_TOLERANCE, Measure, Progress, TimingStore, ensure_blocks, quiet
 from nas.latency.context import context_here
-from nas.latency.request import EndToEnd, Request, block_timing, end_to_end
+from nas.latency.fitted import complete
+from nas.latency.plan import Plan, plan
+from nas.latency.request import PASSES, EndToEnd, Request, block_timing, end_to_end
 from nas.latency.runner_messages import Message
 from nas.latency.runners import LocalRunner, Runner, runner_for
 from nas.workload import Workload
@@ -105,41 +106,40 @@ class Device:
             return canary_at(torch_threads(self.runtime, self.profile.threads(self.runtime)))
         return float(self._state["canary_ms"])
 
-    def lacking(self, blocks: Iterable[BlockSpec]) -> list[BlockSpec]:
-        """Which of the blocks `timings` would have to measure, if the device is as quick as it was."""
-        stored = self.store.block_timings(self.context)
-        return [block for block in self._chosen(blocks) if block.key not in stored]
+    def plan(self, blocks: Iterable[BlockSpec], budget_s: float | None = None) -> Plan:
+        """What `timings` would have to measure, if the device is as quick as it was."""
+        return plan(blocks, self.store.block_timings(self.context), budget_s, self.canary_ms())
 
-    def _chosen(self, blocks: Iterable[BlockSpec]) -> list[BlockSpec]:
-        """Those that are measured: of many connectors a spread sample, and all others."""
-        wanted = {block.key: block for block in blocks}
-        sample = {block.key for block in connectors.sample([one for one in wanted.values() if one.kind == "projector"])}
-        return [block for block in wanted.values() if block.kind != "projector" or block.key in sample]
+    def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT, planned: Plan | None = None) -> Timings:
+        """Timings of all blocks by key; the rest is fitted to those that are measured.
 
-    def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT) -> Timings:
-        """Timings of all blocks by key; of many connectors only a spread sample is measured and the rest is fitted."""
-        wanted = {block.key: block for block in blocks}
-        every = [block for block in wanted.values() if block.kind == "projector"]
-        known = self.exact(self._chosen(wanted.values()), progress)
-        return Timings(self.context, known | connectors.complete(every, known))
+        Without a plan only many connectors are fitted, and every other block is measured.
+        """
+        wanted = list({block.key: block for block in blocks}.values())
+        chosen = planned or self.plan(wanted)
+        known = self.exact(chosen.chosen, progress, chosen.passes)
+        return Timings(self.context, known | complete(_to_fit(wanted, every=chosen.is_bounded), known))
 
-    def exact(self, blocks: Sequence[BlockSpec], progress: Progress = SILENT) -> dict[str, BlockTiming]:
+    def exact(
+        self, blocks: Sequence[BlockSpec], progress: Progress = SILENT, passes: int = PASSES
+    ) -> dict[str, BlockTiming]:
         """Every one of these blocks, measured."""
         tolerance = self.profile.protocol.canary_tolerance or CANARY_TOLERANCE
-        return quiet(
-            ensure_blocks(blocks, self.store, self.context, self._measure, self.canary_ms, progress, tolerance)
-        )
+        measure: Measure = lambda missing, keep: self._measure(missing, keep, passes)  # noqa: E731
+        return quiet(ensure_blocks(blocks, self.store, self.context, measure, self.canary_ms, progress, tolerance))
 
-    def known(self, blocks: Sequence[BlockSpec], fresh: Mapping[str, BlockTiming] | None = None) -> Timings:
+    def known(
+        self, blocks: Sequence[BlockSpec], fresh: Mapping[str, BlockTiming] | None = None, *, fit_every: bool = False
+    ) -> Timings:
         """What the cache holds of the blocks, without asking the device: of the version that it was last seen with.
 
-        `fresh` timings count instead of those in the cache. Raises: NotMeasuredError where nothing was ever measured.
+        `fresh` timings count instead of those in the cache; blocks that are missing are fitted where they are
+        connectors, or all (`fit_every`). Raises: NotMeasuredError where nothing was ever measured.
         """
         context = self._last_context()
         stored = self.store.block_timings(context) | dict(fresh or {})
         found = quiet({block.key: stored[block.key] for block in blocks if block.key in stored})
-        fitted = connectors.complete([block for block in blocks if block.kind == "projector"], found)
-        return Timings(context, found | fitted)
+        return Timings(context, found | complete(_to_fit(blocks, every=fit_every), found))
 
     def _last_context(self) -> MeasurementContext:
         if self._is_here or "context" in self.__dict__:
@@ -187,13 +187,17 @@ class Device:
                 return Calibration.model_validate(message["calibration"])
         raise RunnerError(f"{self.profile.id} did not tell its speeds; update the program on it")
 
-    def _measure(self, blocks: list[BlockSpec], keep: Callable[[dict[str, BlockTiming]], None]) -> None:
-        for message in self._answers(blocks=tuple(blocks)):
+    def _measure(self, blocks: list[BlockSpec], keep: Callable[[dict[str, BlockTiming]], None], passes: int) -> None:
+        for message in self._answers(blocks=tuple(blocks), passes=passes):
             if message["kind"] == "timings":
                 keep(_timings(message))
 
     def _answers(self, **asked: Any) -> Iterator[Message]:
         return self.runner.run(Request(self.profile, self.runtime, self.dtype, **asked))
+
+
+def _to_fit(blocks: Sequence[BlockSpec], *, every: bool) -> list[BlockSpec]:
+    return [block for block in blocks if every or block.kind == "projector"]
 
 
 def _timings(message: Message) -> dict[str, BlockTiming]:

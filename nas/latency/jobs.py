@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from nas.cost_vision import FRAMES_PER_S
 from nas.depth import kept_layers
@@ -22,8 +22,9 @@ from nas.model.quantised import quantise
 from nas.model.sound import log_mel, noise
 from search_spaces import catalogue
 
+RANDOM_NUMBERS, WEIGHT_SCALE = 2**16 + 1, 0.02  # odd, so that no two rows of a matrix are alike
 PHOTO_SIZE = (640, 480)  # a typical picture that preprocessing shrinks
-MOST_DECODERS = 8  # kept in memory beside those that jobs hold
+MOST_DECODERS, MOST_DECODER_BYTES = 8, 3 * 2**30  # kept in memory beside those that jobs hold
 Prepare = Callable[[nn.Module], nn.Module]
 Axes = tuple[tuple[str, str | int], ...]
 
@@ -53,7 +54,7 @@ class JobFactory:
         prepare_layer: Prepare = lambda module: module,
     ) -> None:
         self.prepare, self.prepare_layer = prepare, prepare_layer
-        self._decoder = lru_cache(MOST_DECODERS)(self._build_decoder)
+        self._decoders: dict[tuple[str, int, Axes], PreTrainedModel] = {}
 
     def job(self, block: BlockSpec) -> Job:
         """The job of any block that runs layer by layer."""
@@ -70,6 +71,15 @@ class JobFactory:
             "cross_decode": lambda block: Job(block, junctions.crossing(block)),
         }
         return makers[block.kind](block)
+
+    def _decoder(self, lm: str, depth: int, axes: Axes) -> PreTrainedModel:
+        """Made once, and kept for as long as there is room; what was asked for longest ago goes first."""
+        kept, key = self._decoders, (lm, depth, axes)
+        found = kept.pop(key, None) or self._build_decoder(lm, depth, axes)
+        kept[key] = found
+        while len(kept) > 1 and (len(kept) > MOST_DECODERS or sum(map(_bytes, kept.values())) > MOST_DECODER_BYTES):
+            del kept[next(iter(kept))]
+        return found
 
     def _build_decoder(self, lm: str, depth: int, axes: Axes) -> PreTrainedModel:
         decoder = causal_lm(lm, depth, axes)
@@ -125,6 +135,18 @@ class JobFactory:
         return Job(block, lambda: module(tokens))
 
 
+def _fill(model: PreTrainedModel) -> None:
+    """Some random numbers over and over: to draw every weight takes fifty times as long, and speed knows no values."""
+    numbers = WEIGHT_SCALE * torch.randn(RANDOM_NUMBERS)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(numbers.repeat(weight.numel() // RANDOM_NUMBERS + 1)[: weight.numel()].view_as(weight))
+
+
+def _bytes(model: PreTrainedModel) -> int:
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
 def preprocessing(block: BlockSpec) -> Callable[[], Tensor]:
     """Photos of a request into pixels (B, 3, R, R), or windows of sound into spectrograms (B, mels, R)."""
     axes = dict(block.axes)
@@ -168,7 +190,9 @@ def causal_lm(lm: str, layers: int, axes: Axes = ()) -> PreTrainedModel:
     spec = catalogue.language_model(lm).resized(*sizes)
     rule = changed.get("lm_layers", "uniform")
     kept = kept_layers(rule, spec, layers) if 0 < layers <= spec.layers else range(layers)
-    model = build_language_model(spec, [index % spec.layers for index in kept], changed.get("attention", "sdpa"))
+    with no_init_weights():
+        model = build_language_model(spec, [index % spec.layers for index in kept], changed.get("attention", "sdpa"))
+    _fill(model)
     quantise(model, changed.get("lm_weights", "native"))
     model.train(False)
     return model

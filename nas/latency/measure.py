@@ -19,6 +19,9 @@ from hardware_profiles.profile import Protocol
 from nas.latency.backends import Backend, backend, torch_threads
 from nas.latency.blocks import NOISE, BlockKind, BlockSpec, BlockTiming, MeasurementContext, is_noisy
 from nas.latency.jobs import Job
+from nas.latency.plan import LONG_S, module_of
+from nas.latency.request import PASSES
+from nas.latency.work import block_work
 
 Clock = Callable[[], float]
 Keep = Callable[[dict[str, BlockTiming]], None]
@@ -27,8 +30,8 @@ WARM_UPS = 2
 DECODING_S, MOST_STEPS = 0.06, 50  # a request decodes for a stretch, so that a sample of a decode block is one too
 UNKNOWN_CACHE_MIB, MOST_CACHE_MIB = 32, 128  # a virtual machine is told the cache of its whole host
 CANARY_SIZE, CANARY_SAMPLES, CANARY_GLANCE = 512, 20, 5
-PASSES = 3  # a machine is slow for seconds at a time: every block is measured again when all others have been
 GROUP = 24  # blocks held in memory at once; what is lost at most when a measurement is killed
+GROUP_BYTES = 3 * 2**30  # of their weights and caches, unless a single block has more
 
 
 def canary_ms(clock: Clock = time.perf_counter, samples: int = CANARY_SAMPLES) -> float:
@@ -78,14 +81,15 @@ def measure_blocks(
     protocol: Protocol = Protocol(),  # noqa: B008 - frozen
     clock: Clock = time.perf_counter,
     seed: int = 0,
+    passes: int = PASSES,
     keep: Keep,
 ) -> None:
     """Hands the timings of each finished group, by block key, to `keep`."""
     runtime = backend(context.runtime, context.dtype, context.threads)
-    passes = BlockPasses(runtime, Canary(clock), protocol, seed, last_level_cache_mib)
+    session = BlockPasses(runtime, Canary(clock), protocol, seed, last_level_cache_mib)
     with measuring(torch_threads(context.runtime, context.threads), seed):
-        for _ in range(PASSES):
-            passes.measure(blocks, keep)
+        for _ in range(passes):
+            session.measure(blocks, keep)
 
 
 @contextmanager
@@ -108,13 +112,8 @@ class BlockPasses:
         self.found: dict[str, BlockTiming] = {}
 
     def measure(self, blocks: Sequence[BlockSpec], keep: Keep) -> None:
-        """One pass, group by group, each a mixture, as what runs in between is in a request.
-
-        The first group is what was asked for first, so that something can be composed if the device then dies.
-        """
-        rest = self.generator.sample(blocks[GROUP:], len(blocks[GROUP:]))
-        groups = math.ceil(len(rest) / GROUP)
-        for group in (blocks[:GROUP], *(rest[index::groups] for index in range(groups))):
+        """One pass, group by group."""
+        for group in groups_of(blocks, self.generator):
             jobs = [self.runtime.job(block) for block in group]
             sampling = Sampling(jobs, self.canary, self.protocol, self.stranger)
             run_rounds(sampling, self.generator)
@@ -123,6 +122,35 @@ class BlockPasses:
                 for key, timing in sampling.timings().items()
             }
             keep({block.key: self.found[block.key] for block in group})
+
+
+def groups_of(blocks: Sequence[BlockSpec], generator: random.Random) -> list[list[BlockSpec]]:
+    """At most GROUP each, and a mixture, as what runs in between is in a request.
+
+    The first group is what was asked for first, so that something can be composed if the device then dies. Where all
+    modules together have more than GROUP_BYTES, blocks of one module stay together, so that it is made once a pass.
+    """
+    rest = generator.sample(blocks[GROUP:], len(blocks[GROUP:]))
+    count = math.ceil(len(rest) / GROUP)
+    if _held_bytes(blocks) <= GROUP_BYTES:
+        return [list(blocks[:GROUP]), *(rest[index::count] for index in range(count))]
+    by_module: dict[tuple[object, ...], list[BlockSpec]] = {}
+    for block in generator.sample(blocks, len(blocks)):
+        by_module.setdefault(module_of(block), []).append(block)
+    found: list[list[BlockSpec]] = [[]]
+    for block in (block for alike in by_module.values() for block in alike):
+        goes_on = bool(found[-1]) and module_of(found[-1][-1]) == module_of(block)
+        if len(found[-1]) == GROUP or (found[-1] and not goes_on and _held_bytes([*found[-1], block]) > GROUP_BYTES):
+            found.append([])
+        found[-1].append(block)
+    return found
+
+
+def _held_bytes(blocks: Sequence[BlockSpec]) -> float:
+    """What jobs hold in memory between their calls: modules, which several may share, and the caches of steps."""
+    modules = {module_of(block): block_work(block).weight_bytes for block in blocks}
+    caches = (block_work(block).activation_bytes for block in blocks if block.kind.endswith("decode"))
+    return sum(modules.values()) + sum(caches)
 
 
 def larger_than_caches(last_level_cache_mib: float | None) -> np.ndarray:
@@ -183,12 +211,12 @@ class Sampling:
 
 def run_rounds(sampling: Sampling, generator: random.Random) -> None:
     """Every job once a round; it leaves the rounds when its minimum has been calm for three of them."""
-    active = list(sampling.jobs)
+    active, enough = list(sampling.jobs), is_calm if sampling.protocol.rounds else is_enough
     for _ in range(sampling.protocol.rounds or MOST_ROUNDS):
         for chain in chains(active, generator):
             sampling.settle()
             sampling.take(chain)
-        active = [job for job in active if not is_calm(sampling.samples[job.block.key])]
+        active = [job for job in active if not enough(sampling.samples[job.block.key])]
         if not active:
             break
 
@@ -211,6 +239,11 @@ def involuntary_switches() -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def is_enough(samples_ms: Sequence[float]) -> bool:
+    """Calm, or two samples that are so long that they are means themselves."""
+    return is_calm(samples_ms) or (len(samples_ms) > 1 and sum(samples_ms) > 1e3 * LONG_S)
 
 
 def is_calm(samples: Sequence[float]) -> bool:

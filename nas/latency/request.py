@@ -15,6 +15,7 @@ from nas.workload import Workload
 from search_spaces import Candidate
 
 ROUNDS = 12
+PASSES = 3  # a machine is slow for seconds at a time: every block is measured again when all others have been
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Request:
     rounds: int | None = None  # None = the profile's, else ROUNDS
     sustained_s: float = 0
     speeds: bool = False
+    passes: int = PASSES  # over the blocks, where no candidates are run
     seed: int = 0
 
     def to_json(self) -> str:
@@ -59,6 +61,7 @@ class Request:
                 "rounds": self.rounds,
                 "sustained_s": self.sustained_s,
                 "speeds": self.speeds,
+                "passes": self.passes,
                 "seed": self.seed,
             }
         )

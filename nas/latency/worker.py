@@ -100,7 +100,7 @@ def _measure(request: Request, emit: Emit, pause: Pause) -> None:
         )  # fmt: skip
         emit({"kind": "requests", "results": {key: asdict(value) for key, value in found.items()}})
     elif request.blocks:
-        measure_blocks(request.blocks, context, **settings)
+        measure_blocks(request.blocks, context, passes=request.passes, **settings)
     emit(
         {
             "kind": "done",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from nas.errors import NotMeasuredError, RefusalError
 from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
+from nas.latency.plan import Plan
 from nas.latency.runners import with_retries
 from nas.latency.work import block_work
 from nas.search.expectation import CANARY_FLOPS, FEATURE_SHARE, in_words
@@ -17,6 +18,8 @@ from nas.store import Store
 
 ATTEMPTS = 3
 BLOCK_CANARIES, SAMPLES = 1250, 27  # of a block: what takes as long around its samples, warm-ups counted (bench/search)
+LEAST_PACED_S = 20  # shorter measurements of a bounded plan say little of its pace: a process has to start
+PACE = 2.0  # of a bounded plan's closed form, until the device's own is known; `edge` took 1.9 here
 
 
 def blocks_s(blocks: Sequence[BlockSpec], canary_ms: float) -> float:
@@ -36,6 +39,7 @@ class Latencies:
     progress: Callable[[str, int, int], None]
     cache: Store = field(default_factory=Store.user_cache)
     unmeasured: dict[str, Device] = field(default_factory=dict)
+    fitted: set[str] = field(default_factory=set)  # devices of which not every block is to be measured
     pause: Callable[[float], None] = time.sleep
 
     def measure(self) -> None:
@@ -70,26 +74,48 @@ class Latencies:
         self.cache.close()
 
     def _ensure(self, device: Device) -> None:
-        name, kind = device.profile.id, f"pace:2:blocks:{device.context.key}"
-        lacking = device.lacking(self.blocks)
-        if lacking:
-            closed_s, pace = blocks_s(lacking, device.canary_ms()), float(self.cache.meta(kind) or 1)
-            started = time.monotonic()
-            self.say(
-                f"latency      {name}: {len(lacking)} blocks are to be measured, about {in_words(closed_s * pace)}"
-            )
-        timings = device.timings(self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of))
-        if lacking:
+        name = device.profile.id
+        was_fitted = self.run_store.meta(f"fitted:{name}") is not None
+        bounded_kind = f"pace:fitted:{device.context.key}"
+        pace, budget_s = float(self.cache.meta(bounded_kind) or PACE), self.problem.config.measuring_s
+        planned = device.plan(self.blocks, 0 if was_fitted else budget_s and budget_s / pace)
+        kind, closed_s, least_s = bounded_kind, planned.seconds, LEAST_PACED_S
+        if not planned.is_bounded:
+            kind, least_s = f"pace:2:blocks:{device.context.key}", 0
+            closed_s = blocks_s(planned.new, device.canary_ms()) if planned.new else 0.0
+            pace = float(self.cache.meta(kind) or 1)
+        self._announce(name, planned, closed_s * pace, planned.seconds_of_all * pace)
+        started = time.monotonic()
+        timings = device.timings(
+            self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of), planned
+        )
+        if closed_s > least_s:
             self.cache.set_meta(kind, str((time.monotonic() - started) / closed_s))
+        if planned.is_bounded:
+            self.run_store.set_meta(f"fitted:{name}", str(planned.fitted))
         self.problem.take_timings(name, timings)
         stored = self.run_store.block_timings(timings.context)
         fresh = {key: timing for key, timing in timings.measured.items() if key not in stored}
         self.run_store.add_block_timings(timings.context, fresh)
 
+    def _announce(self, name: str, planned: Plan, expected_s: float, all_s: float) -> None:
+        if planned.new:
+            self.say(
+                f"latency      {name}: {len(planned.new):,} blocks are to be measured, about {in_words(expected_s)}"
+            )
+        if planned.is_bounded:
+            self.fitted.add(name)
+            self.say(
+                f"latency      {name}: {planned.fitted:,} more are fitted to them, since all would take about "
+                f"{in_words(all_s)}; --set measuring_s=SECONDS measures more"
+            )
+
     def _keep(self, device: Device) -> bool:
         """What was measured before the device stopped answering; False where that is nothing."""
         try:
-            self.problem.take_timings(device.profile.id, device.known(self.blocks))
+            self.problem.take_timings(
+                device.profile.id, device.known(self.blocks, fit_every=device.profile.id in self.fitted)
+            )
         except NotMeasuredError:
             return False
         return len(self.problem.timings[device.profile.id]) > 0

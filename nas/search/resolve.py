@@ -90,4 +90,4 @@ def _recall_timings(problem: Problem, store: Store) -> None:
             problem.take_timings(name, {})
             with suppress(RunnerError):
                 device = Device(profile, store, problem.config.runtime, problem.config.dtype)
-                problem.take_timings(name, device.known(blocks))
+                problem.take_timings(name, device.known(blocks, fit_every=store.meta(f"fitted:{name}") is not None))
