@@ -118,4 +118,4 @@ def test_the_shipped_table_is_of_its_space_and_its_sets_do_not_overlap() -> None
         assert candidate.key == row["key"] and candidate in space
         keys[row["set"]].add(row["key"])
     assert not keys["main"] & keys["test"]
-    assert keys["repeat"] <= keys["main"]
+    assert keys["repeat"] <= keys["main"] and keys["again"] <= keys["test"]

@@ -19,6 +19,7 @@ import random
 import subprocess
 import sys
 from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--train-steps", type=int, default=60)
     arguments.add_argument("--train-images", type=int, default=800)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--workers", type=int, default=2, help="trainings at a time; set OMP_NUM_THREADS=1")
     arguments.add_argument("--study", default="proof")
     arguments.add_argument("--from", dest="start_from")
     arguments.add_argument("--out", type=Path, default=Path("proof"))
@@ -78,9 +80,17 @@ def main() -> None:
 
 
 def train(given: argparse.Namespace, groups: dict[str, Candidate]) -> None:
+    train_all(given, [(candidate, seed) for seed in given.seeds for candidate in groups.values()])
     for seed in given.seeds:
         for name, candidate in groups.items():
             print(f"{name:12} seed {seed}  {accuracy(given, candidate, seed):.3f}  {candidate}", flush=True)
+
+
+def train_all(given: argparse.Namespace, wanted: list[tuple[Candidate, int]]) -> None:
+    """What is not trained yet, `--workers` at a time, one thread each."""
+    left = [(given, candidate, seed) for candidate, seed in wanted if not place(given, candidate.key, seed).is_file()]
+    with get_context("spawn").Pool(given.workers) as pool:
+        pool.starmap(accuracy, left, chunksize=1)
 
 
 def study(given: argparse.Namespace) -> str:
@@ -122,6 +132,7 @@ def chosen_at_random(given: argparse.Namespace, folder: run_folder.RunFolder) ->
     with closing(Store(folder.default_storage)) as store:
         count = sum(one.steps == given.train_steps for one in store.trainings(folder.study).values())
     drawn = random.Random(0).sample(feasible(problem, list(problem.space.survey)), count)
+    train_all(given, [(candidate, given.seeds[0]) for candidate in drawn])
     points = []
     for candidate in drawn:
         reached = accuracy(given, candidate, given.seeds[0])
