@@ -1,14 +1,13 @@
-"""Samplers over the micro-VLM table for three devices: `python bench/search/replay.py` prints and writes replay.json.
+"""Samplers over the micro-VLM table for three devices: `python bench/search/replay.py` prints what replay.txt holds.
 
 The same as `nas search --replay bench/search/microvlm.csv --objective quality --objective latency_ms@DEVICE` for each
-device, but that Optuna's GP stops at 50 evaluations, since it takes long to propose a later one. About half an hour;
-`--samplers funnel --evaluations 25 50 100` runs a part, and writes nothing.
+device, but that Optuna's GP stops at 50 evaluations, since it takes long to propose a later one. About an hour;
+`--devices here --samplers funnel --evaluations 25 50` runs a part.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,18 @@ CHEAP, BUDGETS, SLOW_BUDGETS = ("funnel", "tpe", "nsga2", "nsga3"), (25, 50, 100
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--devices", nargs="+", default=DEVICES)
     arguments.add_argument("--samplers", nargs="+", default=[*CHEAP, "gp"])
     arguments.add_argument("--evaluations", type=int, nargs="+", default=BUDGETS)
     given = arguments.parse_args()
-    documents: dict[str, dict[str, Any]] = {}
-    for device in DEVICES:
+    for device in given.devices:
         table = read(HERE / "microvlm.csv", ["quality", f"latency_ms@{device}"])
         cheap = [name for name in given.samplers if name != "gp"]
-        documents[device] = compare(table, cheap, given.evaluations)
+        rows = compare(table, cheap, given.evaluations)["results"]
         if "gp" in given.samplers:
-            rows = compare(table, ["gp"], SLOW_BUDGETS)["results"]
-            documents[device]["results"] += [row for row in rows if row["sampler"] == "gp"]
-        show(device, documents[device]["results"])
-    if given.samplers == [*CHEAP, "gp"] and tuple(given.evaluations) == BUDGETS:
-        (HERE / "replay.json").write_text(json.dumps(documents, indent=1), encoding="utf-8")
+            slow = compare(table, ["gp"], SLOW_BUDGETS)["results"]
+            rows += [row for row in slow if row["sampler"] == "gp"]
+        show(device, rows)
 
 
 def show(device: str, rows: list[dict[str, Any]]) -> None:
