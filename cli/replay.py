@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.console import out, talk
+
+if TYPE_CHECKING:
+    from nas.search import table as tables
 
 OBJECTIVES = ("quality", "latency_ms")
 
@@ -18,7 +22,7 @@ def replay_table(
     sampler: str | None,
     trials: int | None,
     workers: int | None,
-    repeats: int,
+    seeds: Sequence[int],
     *,
     json_: bool,
     quiet: bool,
@@ -31,24 +35,44 @@ def replay_table(
 
     if sampler is not None and sampler not in SAMPLERS:
         raise ConfigError(f"--replay has no sampler {sampler!r}; {hint(sampler, SAMPLERS)}")
+    for name, value in (("trials", trials), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be 1 or more, but got {value}")
     read = table.read(file, objectives or OBJECTIVES, axes or ())
     budgets = [budget for budget in BUDGETS if trials is None or budget < trials] + ([] if trials is None else [trials])
+
+    if not quiet:
+        talk().print(_what(read), markup=False, highlight=False, soft_wrap=True)
 
     def progress(what: str, done: int, of: int) -> None:
         if not quiet:
             talk().print(f"{what} {done}/{of}", markup=False, highlight=False)
 
-    found = compare(read, (sampler,) if sampler else SAMPLERS, budgets, repeats, workers or 1, progress)
+    found = compare(read, (sampler,) if sampler else SAMPLERS, budgets, seeds, workers or 1, progress)
     if json_:
         print(json.dumps(found, indent=1))
     else:
         _print(found)
 
 
+def _what(table: tables.Table) -> str:
+    """What is replayed, and which rows are not."""
+    found, *known = (f"{name} ({way})" for name, way in zip(table.objectives, table.directions, strict=True))
+    text = (
+        f"{table.size} designs of {', '.join(table.axes)}; an evaluation finds {found}, {', '.join(known)} known before"
+    )
+    if table.incomplete:
+        text += f"; {table.incomplete} rows lack one of them"
+    if table.repeated:
+        text += f"; {table.repeated} rows repeat a design, of which the first row counts"
+    return text
+
+
 def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    title = f"Hypervolume as a share of all {found['designs']} designs: {', '.join(found['objectives'])}"
+    objectives = zip(found["objectives"], found["directions"], strict=True)
+    title = f"Hypervolume as a share of all {found['designs']} designs: {', '.join(map(' '.join, objectives))}"
     shown = Table("sampler", "evaluations", "share", "80 % of seeds", "p above random", "duplicates", "virtual s",
                   title=title, title_justify="left")  # fmt: skip
     for row in found["results"]:
@@ -64,3 +88,7 @@ def _print(found: dict[str, Any]) -> None:
     out().print(shown)
     for name, reason in found["not_applicable"].items():
         out().print(f"{name} does not apply: it {reason}", highlight=False)
+    samplers = {row["sampler"] for row in found["results"]}
+    for name, most in found["most_evaluations"].items():
+        if name in samplers and samplers != {"random", name}:
+            out().print(f"{name} is slow and stops at {most} evaluations beside others; --sampler {name} has all")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from nas.run_folder import RunFolder
 
 
+REPLAYED = ("objectives", "sampler", "trials", "workers", "seed", "storage")  # the last comes from the environment
+
+
 def search(
     file: Annotated[Path | None, typer.Argument(metavar="RUN.yaml", help="Settings; flags win over them.")] = None,
     space: Annotated[str | None, typer.Option(help="Shipped name or YAML file.")] = None,
@@ -58,7 +61,7 @@ def search(
         Path | None, typer.Option(help="CSV or JSONL of evaluated designs: compare samplers on it, building nothing.")
     ] = None,
     axis: Annotated[list[str] | None, typer.Option(help="--replay: a column that is an axis; default: ours.")] = None,
-    repeats: Annotated[int, typer.Option(help="--replay: paired seeds.", min=2)] = 20,
+    repeats: Annotated[int, typer.Option(help="--replay: paired seeds, from --seed on.", min=2)] = 20,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the resolved settings only.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")
@@ -66,13 +69,9 @@ def search(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Search a space for the best designs on a device; train, measure and export the finalists."""
-    if replay is not None:
-        from cli.replay import replay_table
-
-        replay_table(replay, objective, axis, sampler, trials, workers, repeats, json_=json_, quiet=quiet)
-        return
     from nas import config as configs
     from nas import run_folder
+    from nas.errors import ConfigError
 
     flags: dict[str, Any] = {
         "space": space, "devices": device, "runtime": runtime, "dtype": dtype, "workload": workload,
@@ -82,6 +81,18 @@ def search(
         "finalists": finalists, "rungs": rungs, "train_steps": train_steps, "start_from": start_from,
         "candidates": candidate, "data": data,
     }  # fmt: skip
+    if replay is not None:
+        from cli.replay import replay_table
+
+        unread = {name: value for name, value in flags.items() if name not in REPLAYED} | {
+            "file": file,
+            "set": settings,
+        }
+        if given := [name for name, value in unread.items() if value is not None]:
+            raise ConfigError(f"--replay builds nothing and does not read {', '.join(given)}")
+        seeds = range(seed or 0, (seed or 0) + repeats)
+        replay_table(replay, objective, axis, sampler, trials, workers, seeds, json_=json_, quiet=quiet)
+        return
     config = configs.load(file, flags, settings or [])
     from nas.search.problem import define
     from nas.search.warm import named

@@ -62,6 +62,8 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
         return 0.0
     if len(reference) == 1:
         return max(point[0] for point in inside) - reference[0]
+    on_front = front_mask(np.array(inside))
+    inside = [point for point, kept in zip(inside, on_front, strict=True) if kept]
     inside.sort(key=lambda point: point[-1], reverse=True)
     volume = 0.0
     for count, point in enumerate(inside, 1):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nas.errors import ConfigError
-from nas.pareto import hypervolume
+from nas.pareto import front_mask, hypervolume
 from nas.search import table
 from nas.search.funnel import best_within, cost_limits, expected_gain
-from nas.search.replay import compare, share, simulate
+from nas.search.replay import columns, compare, share, simulate
 
 SAMPLERS = ["random", "tpe", "nsga2", "nsga3", "funnel"]
 
@@ -86,7 +86,7 @@ def test_the_whole_table_has_all_of_its_hypervolume(file: Path) -> None:
 
 
 def test_the_funnel_finds_the_front_of_an_easy_table_that_random_draws_miss(file: Path) -> None:
-    found = compare(opened(file), ["funnel"], [16], seeds=6)
+    found = compare(opened(file), ["funnel"], [16], range(6))
     shares = {row["sampler"]: row for row in found["results"]}
     assert shares["funnel"]["share"] > 0.97 > shares["random"]["share"]
     assert shares["funnel"]["p_above_random"] < 0.05
@@ -113,8 +113,94 @@ def test_expected_gain_is_that_of_many_draws() -> None:
         (["accuracy:up", "latency_ms"], ["kind"], "NAME:min or NAME:max"),
         (["accuracy", "latency_ms"], [], "name its own with --axis"),
         (["accuracy", "latency_ms"], ["knd"], "did you mean 'kind'"),
+        (["accuracy", "accuracy"], ["kind"], "two objectives"),
+        (["accuracy", "latency_ms"], ["kind", "accuracy"], "cannot be an axis"),
     ],
 )
 def test_a_mistake_is_one_line(file: Path, objectives: list[str], axes: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         table.read(file, objectives, axes)
+
+
+def written(path: Path, rows: list[dict[str, object]]) -> Path:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "directions"),
+    [
+        ("val_loss", "num_params", ("min", "min")),
+        ("top-1", "lat@phone", ("max", "min")),
+        ("latency_ms", "accuracy", ("min", "max")),
+        ("wer", "fps:max", ("min", "max")),
+    ],
+)
+def test_an_objective_goes_the_way_its_name_says(
+    tmp_path: Path, first: str, second: str, directions: tuple[str, str]
+) -> None:
+    rows: list[dict[str, object]] = [{"a": i, first: i, second.partition(":")[0]: -i} for i in range(4)]
+    read = table.read(written(tmp_path / "t.csv", rows), [first, second], ["a"])
+    assert read.directions == directions
+    assert read.gains[3, 0] == (3 if directions[0] == "max" else -3)
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"a": i, "quality": f"{50 + i}%", "latency_ms": f"{i},000"} for i in range(1, 9)]
+    rows += [{"a": 9, "quality": "crashed", "latency_ms": 1}, {"a": 8, "quality": 1, "latency_ms": 1}]
+    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a"])
+    assert (read.size, read.incomplete, read.repeated) == (8, 1, 1)
+    assert read.gains[7].tolist() == [58, -8000]
+
+
+def test_cells_that_are_no_numbers_leave_an_axis_its_numbers(tmp_path: Path) -> None:
+    cells = ["--5", "", "1_2", 1, 10, 100]
+    rows: list[dict[str, object]] = [{"a": a, "quality": i, "latency_ms": i + 1} for i, a in enumerate(cells)]
+    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a"])
+    assert [dict(design.values)["a"] for design in read.designs] == cells
+    numbers = read.structure[:, 3]
+    assert numbers[:3].tolist() == [0, 0, 0] and np.diff(numbers[3:]) == pytest.approx(numbers[4] - numbers[3])
+
+
+def test_designs_of_foreign_parts_are_told_apart_by_their_columns(tmp_path: Path) -> None:
+    foreign = {"projector": "mlp", "compression": "none", "compression_factor": 1, "resolution": 64, "lm": "theirs"}
+    rows: list[dict[str, object]] = [
+        {**foreign, "encoder": f"theirs-{i % 2}", "lm_depth": i, "quality": i, "latency_ms": i} for i in range(1, 13)
+    ]
+    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"])
+    assert columns(read) is read.structure
+    assert len(simulate(read, "funnel", 0, 12).places) == 12
+
+
+def test_a_table_whose_designs_are_alike_in_an_objective_is_refused(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"a": i, "quality": 1, "latency_ms": i} for i in range(4)]
+    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a"])
+    with pytest.raises(ConfigError, match="no design is better than the worst"):
+        compare(read, ["funnel"], [4], range(2))
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "gp"])
+def test_more_workers_and_evaluations_than_rows_evaluate_every_row(tmp_path: Path, sampler: str) -> None:
+    rows: list[dict[str, object]] = [{"a": i % 3, "b": i, "quality": i % 4, "latency_ms": i % 2} for i in range(10)]
+    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a", "b"])
+    found = compare(read, [sampler], [25, 400], range(2), workers=30)
+    assert {(row["evaluations"], row["share"], row["virtual_s"]) for row in found["results"]} == {(10, 1.0, 1.0)}
+
+
+def test_gp_stops_early_beside_others_and_not_alone(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"a": i, "quality": i % 17, "latency_ms": i % 5} for i in range(60)]
+    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a"])
+    beside = compare(read, ["nsga2", "gp"], [5, 55], range(2))["results"]
+    assert [row["evaluations"] for row in beside if row["sampler"] == "gp"] == [5]
+    assert [row["evaluations"] for row in beside if row["sampler"] == "nsga2"] == [5, 55]
+
+
+def test_hypervolume_of_thousands_of_points_is_that_of_their_front() -> None:
+    points = np.random.default_rng(0).uniform(size=(3000, 3))
+    kept = points[front_mask(points)]
+    assert hypervolume(points.tolist(), (0, 0, 0)) == pytest.approx(hypervolume(kept.tolist(), (0, 0, 0)))
+    assert 0.9 < hypervolume(points.tolist(), (0, 0, 0)) < 1

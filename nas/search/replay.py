@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from nas.cost_rows import Matrix
+from nas.errors import ConfigError
 from nas.pareto import hypervolume
 from nas.quality.structure import Structure
 from nas.search.funnel import Funnel
 from nas.search.proposer import Direction, Proposer, Sampled
 from nas.search.table import Design, Table
+from search_spaces.catalogue import SpaceError
 
 SAMPLERS = ("random", "tpe", "nsga2", "nsga3", "gp", "funnel")
 BUDGETS = (25, 50, 100, 200)
 NOT_APPLICABLE = {"cma-es": "needs a single objective and axes that are all numbers"}
+MOST_EVALUATIONS = {"gp": 50}  # beside other samplers: each later one takes seconds to propose
 Progress = Callable[[str, int, int], None]
 
 
@@ -37,8 +41,11 @@ def proposer(table: Table, name: str, seed: int) -> Proposer[Design]:
 
 def columns(table: Table) -> Matrix:
     """(designs, features) that tell the table's rows apart."""
-    candidates = table.candidate_designs
-    return table.structure if candidates is None else Structure(candidates).features(candidates)
+    try:
+        candidates = table.candidate_designs
+        return table.structure if candidates is None else Structure(candidates).features(candidates)
+    except (ValidationError, SpaceError):  # of parts that are not ours
+        return table.structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +89,26 @@ def compare(
     table: Table,
     samplers: Sequence[str] = SAMPLERS,
     budgets: Sequence[int] = BUDGETS,
-    seeds: int = 20,
+    seeds: Sequence[int] = range(20),
     workers: int = 1,
     progress: Progress = lambda what, done, of: None,
 ) -> dict[str, Any]:
-    """Every sampler at every budget over paired seeds; random is always among them."""
-    most = min(max(budgets), table.size)
-    reached = sorted({min(budget, most) for budget in budgets})
+    """Every sampler at every budget over paired seeds; random is always among them. Raises: ConfigError."""
     whole = hypervolume(table.gains.tolist(), table.reference)
+    if whole == 0:
+        raise ConfigError(f"no design is better than the worst in all of {', '.join(table.objectives)} at once")
+    every = sorted({min(budget, table.size) for budget in budgets})
     shares: dict[str, Matrix] = {}
     rows = []
     for name in dict.fromkeys(("random", *samplers)):
+        most = MOST_EVALUATIONS.get(name, table.size) if len(samplers) > 1 else table.size
+        reached = [budget for budget in every if budget <= most]
+        if not reached:
+            continue
         runs = []
-        for seed in range(seeds):
-            runs.append(simulate(table, name, seed, most, workers))
-            progress(name, seed + 1, seeds)
+        for place, seed in enumerate(seeds, 1):
+            runs.append(simulate(table, name, seed, reached[-1], workers))
+            progress(name, place, len(seeds))
         shares[name] = np.array([[share(table, run.places[:budget], whole) for budget in reached] for run in runs])
         for column, budget in enumerate(reached):
             spent = float(np.mean([run.finished_s[budget - 1] for run in runs]))
@@ -111,8 +123,10 @@ def compare(
                 }
             )  # fmt: skip
     return {
-        "objectives": list(table.objectives), "designs": table.size, "seeds": seeds, "workers": workers,
-        "not_applicable": NOT_APPLICABLE, "results": rows,
+        "objectives": list(table.objectives), "directions": list(table.directions), "axes": list(table.axes),
+        "designs": table.size, "rows_incomplete": table.incomplete, "rows_repeated": table.repeated,
+        "seeds": list(seeds), "workers": workers, "results": rows,
+        "not_applicable": NOT_APPLICABLE, "most_evaluations": MOST_EVALUATIONS,
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from nas.constraints import LATENCY_METRICS
 from nas.cost_rows import Matrix
 from nas.errors import ConfigError
-from nas.quality.columns import Row
+from nas.quality.columns import LOWER, TRUTHS, Row, leaf, number
 from nas.quality.evidence import read_table
 from search_spaces import Candidate
 from search_spaces.reading import hint
 
 Cell = str | int | float
-LOWER_IS_BETTER = (*LATENCY_METRICS, "memory_gib", "params", "flops", "seconds", "loss", "ppl")
+Direction = Literal["min", "max"]
+COSTS = (*LATENCY_METRICS, "memory_gib", "params", "flops", "seconds")
+QUALITIES = ("quality", *TRUTHS)
 SECONDS = "seconds"
 NEAR = 10  # rows that count as neighbours
 
@@ -51,8 +54,11 @@ class Table:
     axes: dict[str, list[Cell]]
     designs: tuple[Design, ...]
     objectives: tuple[str, ...]
+    directions: tuple[Direction, ...]
     gains: Matrix  # (designs, objectives)
     seconds: Matrix  # (designs): how long an evaluation took; one second each where the table does not say
+    incomplete: int = 0  # rows left out, since they lack an objective
+    repeated: int = 0  # rows left out, since a row before them has the same axes
 
     @property
     def size(self) -> int:
@@ -80,20 +86,23 @@ class Table:
 
     @cached_property
     def structure(self) -> Matrix:
-        """(designs, features): named axes one by one, numbers by their logarithm where positive, costs too."""
+        """(designs, features): names one by one, numbers by their logarithm where positive, costs too.
+
+        On an axis of both, as one with empty cells, a name stands in the middle of the numbers.
+        """
         columns = []
         for axis, values in self.axes.items():
             own = [dict(design.values)[axis] for design in self.designs]
-            if any(isinstance(value, str) for value in values):
-                columns += [np.array([float(one == value) for one in own]) for value in values]
-            else:
-                columns.append(_standard(np.array([float(one) for one in own])))
+            names = [value for value in values if isinstance(value, str)]
+            columns += [np.array([float(one == name) for one in own]) for name in names]
+            if len(names) < len(values):
+                columns.append(_standard(np.array([math.nan if isinstance(one, str) else one for one in own])))
         columns += [_standard(-self.gains[:, place]) for place in range(1, len(self.objectives))]
         return np.array(columns).T
 
     @cached_property
     def candidate_designs(self) -> list[Candidate] | None:
-        """The rows as candidates of ours, where the axes are those of a candidate."""
+        """The rows as candidates of ours, where the axes are those of a candidate. Raises: ValidationError."""
         fields = Candidate.model_fields
         needed = {name for name, field in fields.items() if field.is_required()}
         if not needed <= set(self.axes) <= set(fields):
@@ -127,42 +136,56 @@ def read(path: Path, objectives: Sequence[str], axes: Sequence[str] = ()) -> Tab
     axes the first stays. Raises: ConfigError.
     """
     rows = [_bare(row) for row in read_table(path)]
-    if not rows:
-        raise ConfigError(f"{path} holds no rows")
-    wanted = list(axes) or [axis for axis in Candidate.model_fields if axis in rows[0]]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    wanted = list(dict.fromkeys(axes)) or [axis for axis in Candidate.model_fields if axis in columns]
     if not wanted:
         raise ConfigError(f"{path} has no column of a candidate (encoder, lm, ...); name its own with --axis")
-    if len(objectives) < 2:
+    ways = dict(_direction(name, found=not place) for place, name in enumerate(objectives))
+    if len(ways) < 2:
         raise ConfigError("a replay needs two objectives: what an evaluation finds, and a cost that is known before")
-    signs = [_direction(name) for name in objectives]
-    for name in [*wanted, *(name for name, _ in signs)]:
-        if name not in rows[0]:
-            raise ConfigError(f"{path} has no column {name!r}; {hint(name, sorted(rows[0]))}")
-    found: dict[tuple[tuple[str, Cell], ...], tuple[list[float], float]] = {}
-    for row in rows:
-        gains = [sign * _number(row.get(name)) for name, sign in signs]
-        if all(math.isfinite(gain) for gain in gains):
-            spent = _number(row.get(SECONDS))
-            place = tuple((axis, _value(row[axis])) for axis in wanted)
-            found.setdefault(place, (gains, spent if spent > 0 else 1.0))
+    for name in [*wanted, *ways]:
+        if name not in columns:
+            raise ConfigError(f"{path} has no column {name!r}; {hint(name, sorted(columns))}")
+    names = tuple(ways)
+    if names[0] in wanted:
+        raise ConfigError(f"{names[0]!r} is what an evaluation finds, so it cannot be an axis")
+    whole = [row for row in rows if all(number(row.get(name)) is not None for name in names)]
+    found: dict[tuple[tuple[str, Cell], ...], Row] = {}
+    for row in whole:
+        found.setdefault(tuple((axis, _value(row.get(axis))) for axis in wanted), row)
     if len(found) < 2:
-        raise ConfigError(f"{path} has fewer than two rows with all of {', '.join(name for name, _ in signs)}")
+        raise ConfigError(f"{path} has fewer than two designs with numbers for all of {', '.join(names)}")
+    signs = [1 if way == "max" else -1 for way in ways.values()]
     return Table(
         {axis: _axis([dict(values)[axis] for values in found]) for axis in wanted},
         tuple(Design(place, values) for place, values in enumerate(found)),
-        tuple(name for name, _ in signs),
-        np.array([gains for gains, _ in found.values()]),
-        np.array([spent for _, spent in found.values()]),
+        names,
+        tuple(ways.values()),
+        np.array([[number(row[name]) for name in names] for row in found.values()], dtype=float) * signs,
+        np.array([_seconds(row) for row in found.values()]),
+        incomplete=len(rows) - len(whole),
+        repeated=len(whole) - len(found),
     )
 
 
-def _direction(objective: str) -> tuple[str, int]:
-    """(column, 1 to maximise or -1 to minimise)."""
+def _direction(objective: str, *, found: bool) -> tuple[str, Direction]:
+    """(column, its better end): what is found is a quality, the others are costs, unless a name says otherwise."""
     name, _, way = objective.partition(":")
-    if way not in ("", "min", "max"):
+    if way == "max":
+        return name, "max"
+    if way == "min":
+        return name, "min"
+    if way:
         raise ConfigError(f"an objective of a table must read NAME, NAME:min or NAME:max, but got {objective!r}")
-    lower = name.partition("@")[0].lower() in LOWER_IS_BETTER if not way else way == "min"
-    return name, -1 if lower else 1
+    known = leaf(name.partition("@")[0])
+    if known in COSTS or LOWER.search(known):
+        return name, "min"
+    return name, "max" if found or known in QUALITIES else "min"
+
+
+def _seconds(row: Row) -> float:
+    spent = number(row.get(SECONDS))
+    return spent if spent is not None and spent > 0 else 1.0
 
 
 def _bare(row: Row) -> Row:
@@ -170,20 +193,13 @@ def _bare(row: Row) -> Row:
     return {name.removeprefix("candidate."): value for name, value in row.items()}
 
 
-def _number(value: object) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        return math.nan
-
-
 def _value(cell: object) -> Cell:
     """A number where it reads as one; everything else is a name."""
-    text = str(cell)
-    if text.lstrip("-").isdigit():
-        return int(text)
-    number = _number(text)
-    return number if math.isfinite(number) else text
+    text = "" if cell is None else str(cell)
+    found = None if "_" in text else number(text)  # Python reads 1_2 as 12
+    if found is None:
+        return text
+    return int(found) if found.is_integer() and not set(".eE") & set(text) else found
 
 
 def _axis(values: Sequence[Cell]) -> list[Cell]:
@@ -192,7 +208,9 @@ def _axis(values: Sequence[Cell]) -> list[Cell]:
 
 
 def _standard(column: Matrix) -> Matrix:
-    spread = np.log(column) if (column > 0).all() else column
-    scale = float(spread.std()) or 1.0
-    result: Matrix = (spread - spread.mean()) / scale
+    """Mean 0 and deviation 1; unknown (NaN) is 0."""
+    known = ~np.isnan(column)
+    spread = np.log(column) if (column[known] > 0).all() else column
+    scale = float(spread[known].std()) or 1.0
+    result: Matrix = np.where(known, (spread - spread[known].mean()) / scale, 0.0)
     return result
