@@ -119,10 +119,13 @@ def calibrate(
         Path | None,
         typer.Option(help="Write the profile with the speeds that were measured of the device to this file."),
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="As of a search, e.g. measuring_s=120: the blocks, and the check.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Measure the blocks that a space needs, and how well they compose; what is cached is not measured again."""
-    from nas.config import SearchConfig
+    from nas import config as configs
     from nas.latency import calibrate as calibration
     from nas.latency.device import Device
     from nas.latency.runners import runner_for
@@ -130,7 +133,9 @@ def calibrate(
     from nas.search.problem import define
     from nas.store import Store
 
-    problem = define(SearchConfig(space=space, devices=[device], workload=workload, runtime=runtime, dtype=dtype))
+    flags = {"space": space, "devices": [device], "workload": workload, "runtime": runtime, "dtype": dtype}
+    config = configs.load(None, flags, settings or [])
+    problem = define(config)
     ((identity, profile),) = problem.profiles.items()
     runner_for(profile)
     candidates = fitting(problem, problem.space.survey)
@@ -151,7 +156,7 @@ def calibrate(
         timings = asked.timings(
             blocks,
             lambda done, of: talk().print(f"measured {done}/{of} blocks", highlight=False),
-            asked.plan(blocks, problem.config.measuring_s),
+            asked.plan(blocks, config.measuring_s),
         )
         measured = timings.measured
         contended = sum(timing.contended for timing in measured.values())
@@ -162,7 +167,9 @@ def calibrate(
         found = None
         if check:
             talk().print(f"running {check} candidates end to end", highlight=False)
-            found = calibration.check_composition(asked, candidates, problem.workload, timings, check)
+            found = calibration.check_composition(
+                asked, candidates, problem.workload, timings, check, config.measuring_s
+            )
     finally:
         store.close()
     if json_:
@@ -207,8 +214,11 @@ def _print_check(found: CompositionCheck) -> None:
     for metric, error in found.errors.items():
         shown = (f"{error.mean:.1%}", f"{error.worst:.1%}", f"{error.bias:+.1%}", f"{error.spearman:.3f}")
         table.add_row(f"{metric}, closed form" if metric == MEMORY else metric, *shown)
-    out().print(f"{found.candidates} candidates spread over the space, composed and measured end to end:")
+    out().print(
+        f"{found.candidates} candidates spread over the space, composed and measured whole in {found.rounds} rounds:"
+    )
     out().print(table)
+    out().print(f"{found.inside} of {found.candidates} measured latencies lie in the interval that a search shows")
     worst = max(found.errors[metric].worst for metric in METRICS)
     if worst > 0.1:
         out().print(f"composition: weak (largest error {worst:.0%}); calibrate again on a quiet device")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nas.errors import RunnerError
+from nas.latency.lifeline import end_with_stdin
 from nas.ray_session import connected
 
 
@@ -89,7 +90,8 @@ def _missing(label: Mapping[str, str], slot: str, patience_s: float) -> str:
 def main() -> int:
     """Measures through a cluster in a process of its own: a search in this program may have a cluster of its own.
 
-    Stdin: the arguments of `measure_on_ray` as a line of JSON, then the bytes to be sent. Stdout: the device's lines.
+    Stdin: the arguments of `measure_on_ray` as a line of JSON, then so many bytes to be sent as it says; it stays open
+    as a lifeline. Stdout: the device's lines.
     """
     import json
     import sys
@@ -97,8 +99,10 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not come between the lines
     asked = json.loads(sys.stdin.buffer.readline())
+    sent = sys.stdin.buffer.read(asked.pop("sent_bytes"))
+    end_with_stdin()
     try:
-        for line in measure_on_ray(**asked, sent=sys.stdin.buffer.read()):
+        for line in measure_on_ray(**asked, sent=sent):
             answers.write(line)
             answers.flush()
     except RunnerError as error:

@@ -9,11 +9,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from nas.durations import duration
 from nas.export import ASKED
 from nas.report_checks import design, number
 from nas.report_text import (
     Table,
-    duration,
     finalists_table,
     front_table,
     limit_text,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nas.durations import duration
 from nas.records import NO_LATENCY
 from nas.report_checks import design, interval, number
 
@@ -190,16 +191,6 @@ def work_done(found: dict[str, Any]) -> str:
         + (f"{counts['unmeasured']} without latency ({NO_LATENCY}); " if counts["unmeasured"] else "")
         + (f"{duration(found['wall_s'])} of wall clock." if found["wall_s"] else "not ended yet.")
     )
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def markdown(found: dict[str, Any]) -> str:

@@ -165,7 +165,7 @@ def test_conversations_do_not_mix() -> None:
     heard: dict[str, list[str]] = {}
 
     def listen(name: str) -> None:
-        heard[name] = list(talk("import sys; print(sys.stdin.read(), end='')").lines(name.encode()))
+        heard[name] = list(talk("import sys; print(sys.stdin.read(1), end='')").lines(name.encode()))
 
     threads = [threading.Thread(target=listen, args=(name,)) for name in "ab"]
     for thread in threads:

@@ -19,6 +19,7 @@ from runner_requests import BLOCKS, EVERY_BLOCK, assert_measured, ends, here, is
 from nas.errors import RunnerError
 from nas.latency.blocks import BlockSpec
 from nas.latency.request import Request
+from nas.latency.runner_process import Conversation
 from nas.latency.runners import RayRunner
 
 LABEL, SLOT = {"device": "pi"}, "pi_slot"
@@ -93,12 +94,15 @@ def test_a_request_that_is_dropped_frees_the_device(nodes: Nodes, tmp_path: Path
     assert ends(process) and is_empty(tmp_path)
 
 
+def refusal(wanted: dict[str, Any]) -> str:
+    """What is said instead of measurements."""
+    talk = Conversation([sys.executable, "-m", "nas.ray_gauge"], "a cluster")
+    sent = json.dumps(wanted | {"arguments": [], "sent_bytes": 0}).encode() + b"\n"
+    return str(json.loads(next(talk.lines(sent)))["message"])
+
+
 def test_a_device_that_is_not_in_the_cluster_is_said_with_the_line_to_type(nodes: Nodes) -> None:
-    command = [sys.executable, "-m", "nas.ray_gauge"]
-    wanted = {"label": {"device": "tx"}, "slot": SLOT, "address": nodes.address, "arguments": [], "patience_s": 1}
-    done = subprocess.run(command, input=json.dumps(wanted) + "\n", capture_output=True, text=True, check=False)
-    message = json.loads(done.stdout)["message"]
-    assert done.returncode == 1
+    message = refusal({"label": {"device": "tx"}, "slot": SLOT, "address": nodes.address, "patience_s": 1})
     assert "no Ray node has the slot 'pi_slot' and the labels device=tx after 1 s" in message
     assert """ray start --address HEAD:6379 --labels device=tx --resources '{"pi_slot": 1}'""" in message
 
@@ -119,9 +123,5 @@ def test_a_node_that_dies_keeps_what_was_finished(nodes: Nodes, tmp_path: Path) 
 
 
 def test_no_cluster_is_said_with_its_address() -> None:
-    wanted = {"label": {}, "slot": SLOT, "address": "127.0.0.1:1", "arguments": []}
-    done = subprocess.run(
-        [sys.executable, "-m", "nas.ray_gauge"], input=json.dumps(wanted) + "\n", capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert "no Ray cluster answers at 127.0.0.1:1 (" in json.loads(done.stdout)["message"]
+    message = refusal({"label": {}, "slot": SLOT, "address": "127.0.0.1:1"})
+    assert "no Ray cluster answers at 127.0.0.1:1 (" in message

@@ -18,7 +18,7 @@ from stored_runs import BLIND, designs, evaluation, failed, stored_run, this_dev
 from nas import report
 from nas.report_checks import number
 from nas.report_html import html
-from nas.report_text import Table, as_csv, duration, finalists_table, front_table, markdown, table
+from nas.report_text import Table, as_csv, finalists_table, front_table, markdown, table
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
 
@@ -210,10 +210,6 @@ def test_a_printed_number_is_true_to_half_a_percent_or_to_its_last_digit(value: 
     assert float(number(value)) == pytest.approx(value, rel=0.05 if value < 0.001 else 0.051)
     if value >= 0.1:
         assert float(number(value)) == pytest.approx(value, rel=0.0051)
-
-
-def test_durations_read_as_people_say_them() -> None:
-    assert [duration(s) for s in (0.4, 59.4, 185, 7800)] == ["0 s", "59 s", "3 min 05 s", "2 h 10 min"]
 
 
 def test_front_of_a_problem_agrees_with_the_document(proven: RunFolder, found: dict[str, Any]) -> None:

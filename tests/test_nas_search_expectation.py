@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas.config import SearchConfig
-from nas.search.expectation import Expected, Material, Pace, in_words
+from nas.search.expectation import Expected, Material, Pace
 from nas.search.latencies import blocks_s
 from nas.search.problem import define
 from nas.store import Store
@@ -97,7 +97,3 @@ def test_measuring_is_expected_to_take_what_its_blocks_take(tmp_path: Path) -> N
         large = pace(cache, space="pocket").problem
         heavy = large.blocks([large.baseline])
         assert blocks_s(heavy, 1.0) / len(heavy) > 1.2 * blocks_s(many, 1.0) / len(many)
-
-
-def test_seconds_are_told_in_words() -> None:
-    assert [in_words(seconds) for seconds in (40.2, 360)] == ["40 s", "6 min"]

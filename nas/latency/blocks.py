@@ -116,7 +116,7 @@ class BlockTiming:
     quiet_ms: float | None = None  # the calmest canary of its session; `canary_ms` is the busier end of its group
     switches: int = 0  # times that the system took the processor away while the samples were taken
     scale: float = 1.0  # takes a timing of this session to the quietest session of the device
-    modelled: float | None = None  # relative error to expect, where the timing was not measured but fitted to others
+    modelled: float | None = None  # e, where it was fitted to others: within value / (1 + e) and value * (1 + e)
     estimator: LowEnd = "p25"
 
     @property

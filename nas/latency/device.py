@@ -158,14 +158,20 @@ class Device:
         return self._answered(asked)[0]
 
     def requests_and_blocks(
-        self, candidates: Mapping[str, Candidate], workload: Workload, blocks: Sequence[BlockSpec]
+        self,
+        candidates: Mapping[str, Candidate],
+        workload: Workload,
+        blocks: Sequence[BlockSpec],
+        rounds: int | None = None,
     ) -> tuple[dict[str, EndToEnd], dict[str, BlockTiming]]:
         """Candidates end to end, and timings of `blocks` that were taken among them.
 
         The cache then holds these samples beside the former ones.
         """
         before = self.store.block_timings(self.context)
-        found, between = self._answered({"candidates": candidates, "workload": workload, "blocks": tuple(blocks)})
+        found, between = self._answered(
+            {"candidates": candidates, "workload": workload, "blocks": tuple(blocks), "rounds": rounds}
+        )
         self.store.add_block_timings(
             self.context, {key: before[key].merged(new) if key in before else new for key, new in between.items()}
         )

@@ -30,7 +30,7 @@ SETTLING_S = (
 DECODING_S = 0.06  # a sample of decode steps is a stretch at least so long
 MOST_ALIKE, MOST_SMALL = 6, 12  # blocks of one kind and component; of a kind whose components are not told apart
 MOST_MADE_BYTES = 3 * 2**30  # larger modules are not made where they can be fitted
-SMALL_SHARE = 3  # of such a kind, of one kind and component
+SMALL_SHARE = 6  # of such a kind, of one kind and component: its blocks differ most, and are the cheapest
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,12 @@ with tempfile.TemporaryDirectory(prefix="nas-", dir=workdir or None) as folder:
         if worker.poll() is None:
             os.killpg(worker.pid, signal.SIGKILL)
     threading.Thread(target=watch, daemon=True).start()
-    worker.communicate(request)
+    try:
+        worker.stdin.write(request)
+        worker.stdin.flush()
+    except OSError:
+        pass  # it has ended already, and its last words say why
+    worker.wait()
 if worker.returncode < 0:
     sys.exit("its worker was ended by signal %d (9 is often a lack of memory)" % -worker.returncode)
 sys.exit(worker.returncode)
@@ -57,8 +62,8 @@ def arguments(workdir: str | None) -> list[str]:
 
 
 def payload(request: str) -> bytes:
-    """What the starter reads from stdin."""
-    code, asked = bundle(), request.encode()
+    """What the starter reads from stdin; the worker reads the request as a line."""
+    code, asked = bundle(), request.encode() + b"\n"
     return f"{len(code)} {len(asked)}\n".encode() + code + asked
 
 

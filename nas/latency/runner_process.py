@@ -21,12 +21,11 @@ LAST_WORDS = 20  # lines of stderr that are kept to say why a process ended
 
 @dataclass(frozen=True)
 class Conversation:
-    """How a device is spoken to. `holds_on`: stdin stays open as the lifeline of `runner_bundle.STARTER`."""
+    """How a device is spoken to. Stdin stays open as its lifeline (`nas.latency.lifeline`)."""
 
     command: Sequence[str]
     where: str
     mend: str = "try again"  # the next step when it does not answer at all
-    holds_on: bool = False
     silence_s: float = SILENCE_S
 
     def lines(self, sent: bytes) -> Iterator[str]:
@@ -36,7 +35,7 @@ class Conversation:
         heard: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         said: deque[bytes | None] = deque(maxlen=LAST_WORDS)
         threads = [
-            threading.Thread(target=_send, args=(process.stdin, sent, self.holds_on), daemon=True),
+            threading.Thread(target=_send, args=(process.stdin, sent), daemon=True),
             threading.Thread(target=_read, args=(process.stdout, heard.put), daemon=True),
             threading.Thread(target=_read, args=(process.stderr, said.append), daemon=True),
         ]
@@ -83,14 +82,12 @@ class Conversation:
         return f"{self.where} gave no answer: {reason}; {self.mend}"
 
 
-def _send(stream: IO[bytes], sent: bytes, holds_on: bool) -> None:
+def _send(stream: IO[bytes], sent: bytes) -> None:
     try:
         stream.write(sent)
         stream.flush()
     except OSError:
         return  # the process ended early; its exit code and stderr say why
-    if not holds_on:
-        _close(stream)
 
 
 def _close(stream: IO[bytes]) -> None:

@@ -40,7 +40,7 @@ class LocalRunner:
 
     def run(self, request: Request) -> Iterator[Message]:
         command, where = [sys.executable, "-m", "nas.latency.worker"], "this machine"
-        lines = Conversation(command, where, silence_s=self.silence_s).lines(request.to_json().encode())
+        lines = Conversation(command, where, silence_s=self.silence_s).lines(request.to_json().encode() + b"\n")
         return check_messages(lines, where, request)
 
 
@@ -95,16 +95,17 @@ class RayRunner:
         self.label, self.slot, self.address, self.silence_s = label, slot, address, silence_s
 
     def run(self, request: Request) -> Iterator[Message]:
+        sent = payload(request.to_json())
         asked = {
             "label": self.label,
             "slot": self.slot,
             "address": self.address,
             "arguments": arguments(request.profile.runner.workdir),
+            "sent_bytes": len(sent),
         }
         where = f"Ray slot {self.slot!r}"
         talk = Conversation([sys.executable, "-m", "nas.ray_gauge"], where, silence_s=self.silence_s)
-        sent = json.dumps(asked).encode() + b"\n" + payload(request.to_json())
-        return check_messages(talk.lines(sent), where, request)
+        return check_messages(talk.lines(json.dumps(asked).encode() + b"\n" + sent), where, request)
 
 
 def runner_for(profile: HardwareProfile) -> Runner:
@@ -144,5 +145,5 @@ def with_retries(
 
 def _far(command: list[str], where: str, request: Request, silence_s: float) -> Iterator[Message]:
     mend = f"see that it is on, and correct its entry in {hosts_file()}"
-    talk = Conversation(command, where, mend, holds_on=True, silence_s=silence_s)
+    talk = Conversation(command, where, mend, silence_s=silence_s)
     return check_messages(talk.lines(payload(request.to_json())), where, request)

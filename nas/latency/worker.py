@@ -1,4 +1,6 @@
-"""What runs on the device, in a process of its own: one request on stdin, JSON lines on stdout.
+"""What runs on the device, in a process of its own: one request as a line on stdin, JSON lines on stdout.
+
+Stdin stays open as its lifeline: when that ends, whoever asked is gone, and so is this process.
 
 Lines: {"kind": "environment", ...}, then for blocks {"kind": "timings", "timings": {key: record}} as each group is
 done, for candidates {"kind": "requests", "results": {key: record}}, for speeds {"kind": "speeds", "calibration":
@@ -189,7 +191,7 @@ def main() -> int:
         answers.flush()
 
     try:
-        _answer(sys.stdin.buffer.read(MOST_REQUEST_BYTES + 1), emit)
+        _answer(sys.stdin.buffer.readline(MOST_REQUEST_BYTES + 1), emit)
     except Exception as error:  # the edge of the process: the cause goes to stderr, its one line to whoever asked
         traceback.print_exc()
         emit({"kind": "error", "message": _reason(error), "lasting": _is_lasting(error)})
@@ -198,10 +200,12 @@ def main() -> int:
 
 
 def _answer(asked: bytes, emit: Emit) -> None:
+    from nas.latency.lifeline import end_with_stdin
     from nas.latency.request import Request
 
     if len(asked) > MOST_REQUEST_BYTES:
         raise ValueError(f"a request may have {MOST_REQUEST_BYTES} bytes, but this one is longer; ask for less at once")
+    end_with_stdin()
     request = Request.from_json(asked.decode())
     os.environ["OMP_NUM_THREADS"] = str(request.profile.threads(request.runtime))  # before torch is imported
     serve(request, emit)

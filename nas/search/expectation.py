@@ -251,8 +251,3 @@ def _seconds(data: VqaData) -> int:
 
     some = data.train.images[:TYPICAL]
     return max(1, round(sum(len(read_clip(file)) for file in some) / SAMPLES_PER_S / len(some)))
-
-
-def in_words(seconds: float) -> str:
-    """`40 s` or `6 min`."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

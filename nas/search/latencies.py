@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from nas.durations import about
 from nas.errors import NotMeasuredError, RefusalError
 from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
 from nas.latency.plan import Plan
 from nas.latency.runners import with_retries
 from nas.latency.work import block_work
-from nas.search.expectation import CANARY_FLOPS, FEATURE_SHARE, in_words
+from nas.search.expectation import CANARY_FLOPS, FEATURE_SHARE
 from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 
@@ -100,14 +101,12 @@ class Latencies:
 
     def _announce(self, name: str, planned: Plan, expected_s: float, all_s: float) -> None:
         if planned.new:
-            self.say(
-                f"latency      {name}: {len(planned.new):,} blocks are to be measured, about {in_words(expected_s)}"
-            )
+            self.say(f"latency      {name}: {len(planned.new):,} blocks are to be measured, about {about(expected_s)}")
         if planned.is_bounded:
             self.fitted.add(name)
             self.say(
                 f"latency      {name}: {planned.fitted:,} more are fitted to them, since all would take about "
-                f"{in_words(all_s)}; --set measuring_s=SECONDS measures more"
+                f"{about(all_s)}; --set measuring_s=SECONDS measures more"
             )
 
     def _keep(self, device: Device) -> bool:

@@ -11,11 +11,11 @@ from contextlib import closing
 import torch
 
 from nas.config import SearchConfig
+from nas.durations import about
 from nas.errors import StorageError
 from nas.lease import lease
 from nas.run_folder import RunFolder
 from nas.search.anchors import train_anchors
-from nas.search.expectation import in_words
 from nas.search.finalists import prove
 from nas.search.gate import feasible
 from nas.search.session import Listener, Session, open_session, publish
@@ -76,8 +76,8 @@ def _compare_time(session: Session, trials_s: float, trainings_s: float) -> None
     trials = sum(one.status != "infeasible" for one in store.evaluations(study))
     session.pace.learn(expected, trials, trials_s, len(store.trainings(study)), trainings_s)
     session.listener.say(
-        f"time         trials took {in_words(trials_s)} of {in_words(expected.trials_s)} expected, "
-        f"trainings {in_words(trainings_s)} of {in_words(expected.trainings_s)}"
+        f"time         trials took {about(trials_s)} of {about(expected.trials_s)} expected, "
+        f"trainings {about(trainings_s)} of {about(expected.trainings_s)}"
     )
     store.set_meta(
         f"time:{study}",

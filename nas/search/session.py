@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from optuna.exceptions import StorageInternalError
 
 from nas.config import SearchConfig
+from nas.durations import about
 from nas.errors import RunError
 from nas.records import NO_LATENCY, Evaluation
 from nas.run_folder import RunFolder
 from nas.search.archive import Archive
-from nas.search.expectation import Expected, Pace, in_words
+from nas.search.expectation import Expected, Pace
 from nas.search.gate import feasible, fitting
 from nas.search.latencies import Latencies
 from nas.search.problem import Problem, define
@@ -86,9 +87,7 @@ def open_session(
     trained = "anchors and finalists" if config.anchors else "finalists"
     pace = Pace.now(problem, latencies.cache, _trained_on(problem))
     told = pace.expected(allowed)
-    listener.say(
-        f"time         about {in_words(told.trials_s)} for trials and {in_words(told.trainings_s)} for {trained}"
-    )
+    listener.say(f"time         about {about(told.trials_s)} for trials and {about(told.trainings_s)} for {trained}")
     store.set_meta(f"gated:{folder.study}", str(out))
     return Session(
         config, folder, problem, store, archive, listener, latencies, pace, told, {c.key: c for c in allowed}
