@@ -41,7 +41,10 @@ def validate_table(
         str | None, typer.Option(help="Column of the width; with --depth, their products join in.")
     ] = None,
     design: Annotated[
-        str | None, typer.Option(help="Column that names the design: repeated ones give the noise ceiling.")
+        str | None,
+        typer.Option(
+            help="Column that names the design: repeated ones give the noise ceiling, and are no test of their anchor."
+        ),
     ] = None,
     where: Annotated[list[str] | None, typer.Option(help="column=value: only rows for which it holds.")] = None,
     anchors: Annotated[
@@ -61,8 +64,9 @@ def validate_table(
     from nas.quality.columns import falls, params_column, truth_column, with_columns
     from nas.quality.columns import where as rows_where
     from nas.quality.derived import derive, estimated_latency
-    from nas.quality.evidence import compare, noise_ceiling, read_table
+    from nas.quality.evidence import compare, noise_ceiling
     from nas.quality.table_anchors import rank_by_anchors
+    from nas.quality.tables import read_table
 
     read = rows_where(read_table(table), where or [])
     if groups.is_published(read):
@@ -84,8 +88,9 @@ def validate_table(
     anchored = None
     if anchors:
         anchored = rank_by_anchors(
-            rows, derived, truth=goal, params=size, lower=lower, latency=latency, count=anchors, draws=draws
-        )
+            rows, derived, truth=goal, params=size, lower=lower, latency=latency, design=design, count=anchors,
+            draws=draws,
+        )  # fmt: skip
     if as_json:
         document = {
             "rows": len(rows), "truth": goal, "lower_is_better": lower, "params": size, "latency": latency,
@@ -152,12 +157,17 @@ def _published(rows: list[Row], predictions: Path | None, as_json: bool) -> None
         _write(rows, found, held, predictions)
     if as_json:
         by_group = {name: dict(zip([g.name for g in found], values, strict=True)) for name, values in named.items()}
-        document = {"groups": len(found), "groups_in_shipped_fit": seen, "mean_rho": means, "rho": by_group}
+        intervals = {name: groups.interval(named[name]) for name in means}
+        document = {
+            "groups": len(found), "groups_in_shipped_fit": seen, "mean_rho": means, "interval": intervals,
+            "rho": by_group,
+        }  # fmt: skip
         print(json.dumps(document, indent=2))
         return
-    out().print(f"mean Spearman inside {len(found)} groups (undefined counts as 0):", highlight=False)
+    out().print(f"mean Spearman inside {len(found)} groups (undefined counts as 0), 90 % over groups:", highlight=False)
     for name, value in means.items():
-        out().print(f"  {value:+.3f}  {name}", highlight=False)
+        low, high = groups.interval(named[name])
+        out().print(f"  {value:+.3f} ({low:+.3f} to {high:+.3f})  {name}", highlight=False)
     if seen:
         out().print(
             f"the shipped weights were fitted on {seen} of these groups: that line is in sample", highlight=False
@@ -189,5 +199,5 @@ def _interval(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
 
 
-def _spread(one: Spread) -> str:
-    return f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+def _spread(one: Spread | None) -> str:
+    return "-" if one is None else f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})"

@@ -21,10 +21,11 @@ from nas.cost import cost
 from nas.errors import ConfigError
 from nas.model import build
 from nas.quality.agreement import agreement, agreement_at_equal_cost
-from nas.quality.evidence import compare, read_table
+from nas.quality.evidence import compare
 from nas.quality.prior import prior
 from nas.quality.published import beyond_the_law
 from nas.quality.score import probe_batch, proxies_of, score, score_candidate
+from nas.quality.tables import read_table
 from proxies import ProxyError
 from search_spaces import Candidate
 

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from cli.proxies import app
 from nas.errors import ConfigError
-from nas.quality.agreement import agreement_at_equal_cost
+from nas.quality.agreement import MOST_DRAWN, agreement_at_equal_cost, bootstrap
 from nas.quality.architecture import architecture
-from nas.quality.columns import number, truth_column, where
-from nas.quality.evidence import compare, noise_ceiling, read_table
+from nas.quality.columns import number, params_column, truth_column, where
+from nas.quality.evidence import compare, noise_ceiling
+from nas.quality.tables import read_table
 
 REFERENCE = Path(__file__).parents[1] / "proxies" / "reference"
 GPT2 = {
@@ -41,6 +42,8 @@ def test_parameters_of_a_published_gpt2_are_exact() -> None:
     found = architecture(GPT2)
     assert found is not None and found.params == 1_790_372
     assert (found.depth, found.width) == (5, 128)
+    ffn = 2 * 128 * (1071 + 640 + 1286 + 800 + 1871)
+    assert found.flops == 2 * (5 * 4 * 128**2 + ffn) + 5 * 4 * 256 * 128
 
 
 def test_parameters_equal_those_of_a_transformers_gpt2() -> None:
@@ -184,6 +187,17 @@ def test_published_groups_are_ranked_inside_each(tmp_path: Path) -> None:
     assert len(target.read_text(encoding="utf-8").splitlines()) == 1 + len(rows)
 
 
+def test_rows_without_a_group_are_in_none(tmp_path: Path) -> None:
+    rows = [*group("a", [500, 1000, 3000, 7000], 1), *group("b", [100, 200, 400, 800], -1)]
+    lost: list[dict[str, Any]] = [
+        {**row, "group_id": name} for row, name in zip(rows, ["", None, " ", ""] * 2, strict=True)
+    ]
+    found = validated(str(written(tmp_path / "t.jsonl", [{"source": "x"}, *rows, *lost, {"metrics": "{}"}])))
+    assert found["rho"]["log LM params"] == pytest.approx({"a": 1.0, "b": -1.0})
+    low, high = found["interval"]["log LM params"]
+    assert low == -1.0 and high == 1.0
+
+
 def test_equal_cost_agrees_with_counting_pairs_one_by_one() -> None:
     generator = np.random.default_rng(1)
     scores, truth = generator.integers(0, 5, 40).tolist(), generator.integers(0, 9, 40).tolist()
@@ -237,10 +251,46 @@ def test_separators_and_byte_order_marks_are_no_data(tmp_path: Path, name: str, 
     assert read_table(file) == [{"params": "1", "accuracy": "2"}]
 
 
+@pytest.mark.parametrize("text", ["params|acc|note\n1|2|a,b\n", "params   acc note\n1 2 a,b\n"])
+def test_bars_and_blanks_separate_where_nothing_else_does(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(text, encoding="utf-8")
+    assert read_table(file) == [{"params": "1", "acc": "2", "note": "a,b"}]
+
+
+def test_commas_are_decimal_in_a_table_of_semicolons_that_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("params;acc\n1,234;0,5\n", encoding="utf-8")
+    assert read_table(file) == [{"params": "1.234", "acc": "0.5"}]
+    file.write_text("params;acc\n1,234;7\n", encoding="utf-8")
+    assert read_table(file) == [{"params": "1,234", "acc": "7"}]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"models": [{"name": "a", "acc": 1}, {"name": "b", "acc": 2}]},
+        {"a": {"acc": 1}, "b": {"acc": 2}},
+        {"name": ["a", "b"], "acc": [1, 2]},
+    ],
+)
+def test_json_may_hold_one_list_or_rows_or_columns_by_name(tmp_path: Path, table: Any) -> None:
+    file = tmp_path / "t.json"
+    file.write_text(json.dumps(table), encoding="utf-8")
+    assert read_table(file) == [{"name": "a", "acc": 1}, {"name": "b", "acc": 2}]
+
+
+def test_a_line_separator_inside_a_string_ends_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"name": "a\u2028b", "acc": 1}\r\n', encoding="utf-8")
+    assert read_table(file) == [{"name": "a\u2028b", "acc": 1}]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
         ("t.csv", "params,accuracy\n", "has no rows"),
+        ("t.json", "3", "a list of rows, rows by name, or columns by name"),
         ("t.csv", "", "has no rows"),
         ("t.csv", "params,accuracy\n1,2\n1,2,3\n", "line 3 has more cells"),
         ("t.jsonl", '{"params": 1}\n{"params":\n', "line 2"),
@@ -256,6 +306,39 @@ def test_a_table_that_cannot_be_read_says_where(tmp_path: Path, name: str, text:
 def test_a_constant_truth_is_called_so() -> None:
     with pytest.raises(ConfigError, match="one and the same number"):
         compare([{"params": 1, "acc": 3}, {"params": 2, "acc": 3}], truth="acc", params="params")
+
+
+def test_a_constant_count_leaves_room_for_one_that_varies() -> None:
+    rows = [{"params": 5, "acc": 7, "trainable_parameters": n, "top1_error": n} for n in range(3)]
+    assert truth_column(rows, None)[0] == "top1_error"
+    assert params_column(rows, None, None) == "trainable_parameters"
+    assert params_column(rows, None, "params (counted)") == "params (counted)"
+    assert params_column(rows[:1] * 3, None, None) == "params"
+
+
+def test_models_of_one_size_are_all_of_equal_cost() -> None:
+    size, score = compare([{"params": 7, "acc": n, "proxy": n} for n in range(6)], truth="acc", params="params")
+    assert size.name == "params" and size.tau is None
+    assert score.pairs_equal_params == 15 and score.tau_equal_params == 1.0
+
+
+def test_the_interval_of_a_large_table_is_about_that_of_all_its_rows() -> None:
+    generator = np.random.default_rng(3)
+    score = generator.normal(size=9 * MOST_DRAWN)
+    found = bootstrap(score.tolist(), (score + generator.normal(size=len(score))).tolist())
+    low, high = found["spearman_rho"] or (0.0, 0.0)
+    whole = 6 / np.pi * np.arcsin(np.sqrt(0.5) / 2)  # Spearman of a normal pair whose correlation is sqrt(1/2)
+    assert low < whole < high
+    assert 0.5 < (high - low) / (2 * 1.645 * (1 - whole**2) / np.sqrt(len(score))) < 1.5
+
+
+def test_rows_of_the_design_of_an_anchor_are_not_ranked(tmp_path: Path) -> None:
+    rows = [{**row, "name": place, "seed": seed} for place, row in enumerate(designs(30)) for seed in range(2)]
+    found = validated(str(written(tmp_path / "t.jsonl", rows)), "--anchors", "6", "--draws", "3", "--design", "name")
+    assert 48 <= found["anchored"]["n"] <= 57  # two rows of each of six designs, fewer where both are anchors
+    few = [{**row, "name": place} for place, row in enumerate(designs(5)) for _ in range(4)]
+    with pytest.raises(ConfigError, match="no design is left to rank"):
+        validated(str(written(tmp_path / "a.jsonl", few)), "--anchors", "10", "--draws", "9", "--design", "name")
 
 
 def test_the_noise_ceiling_uses_every_repeat() -> None:

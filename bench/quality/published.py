@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from nas.quality import groups
-from nas.quality.evidence import read_table
 from nas.quality.published import WEIGHTS_FILE
+from nas.quality.tables import read_table
 
 
 def main() -> None:

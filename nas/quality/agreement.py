@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-RESAMPLES = 200
+RESAMPLES, MOST_DRAWN = 200, 1000
 BAND = 1.10  # two models within 10 % of each other's parameters are of equal cost
 
 
@@ -49,19 +49,22 @@ def agreement(scores: Sequence[float], truth: Sequence[float]) -> Agreement:
 def bootstrap(scores: Sequence[float], truth: Sequence[float]) -> dict[str, tuple[float, float] | None]:
     """90 % intervals of tau and rho: their 5 and 95 % quantiles over models drawn with replacement.
 
-    None for fewer than three models, or where every draw is constant.
+    Of n models at most m = MOST_DRAWN are drawn, and deviations from the whole shrink by sqrt(m / n) (Bickel, Goetze &
+    van Zwet 1997). None for fewer than three models, or where every draw is constant.
     """
     generator = random.Random(0)
-    places = range(len(scores))
     score, result = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
+    places, count = range(len(score)), min(len(score), MOST_DRAWN)
+    shrunk = math.sqrt(count / len(score)) if places else 1.0
+    whole = agreement(scores, truth).to_dict()
     drawn: dict[str, list[float]] = {"kendall_tau": [], "spearman_rho": []}
-    for _ in range(RESAMPLES if len(scores) > 2 else 0):
-        chosen = generator.choices(places, k=len(scores))
+    for _ in range(RESAMPLES if len(score) > 2 else 0):
+        chosen = generator.choices(places, k=count)
         found = agreement(score[chosen].tolist(), result[chosen].tolist())
         for name, values in drawn.items():
             value = getattr(found, name)
             if value is not None:
-                values.append(value)
+                values.append(whole[name] + shrunk * (value - whole[name]))
     return {name: _middle(sorted(values)) for name, values in drawn.items()}
 
 

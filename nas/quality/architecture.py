@@ -23,6 +23,7 @@ RATIO, STAGE_WIDTH, LAYERS = ("mlp_ratio",), ("base_dim",), ("encoder_layers", "
 ELASTIC_HEAD = (
     64  # AutoFormer (Chen et al. 2021): a layer has more or fewer heads of this width, at one embedding width
 )
+CONTEXT = 256  # tokens that one token attends to, where FLOPs are compared
 MOST_LAYERS = 4096  # a larger depth counts something else
 FIRST_FFN = 1024  # FlexiBERT's benchmark as trained: hidden -> 1024, then dense layers (Serianni & Kalita 2023)
 
@@ -54,11 +55,18 @@ class Architecture:
         """Sum of min(inputs, outputs) over the matrices."""
         return sum(min(a, b) for layer in self.layers for a, b in layer)
 
+    @property
+    def flops(self) -> int:
+        """Of one token that attends to CONTEXT tokens: products with the matrices, scores and their mixing."""
+        products = sum(a * b for layer in self.layers for a, b in layer)
+        return 2 * products + 4 * CONTEXT * sum(layer[0][1] for layer in self.layers)
+
     def sizes(self) -> dict[str, float]:
         """Baselines of a table, by name."""
         depth, width = self.depth, self.width
         return {
             "params (counted)": float(self.params),
+            "flops a token (counted)": float(self.flops),
             "depth": float(depth),
             "width": width,
             "depth x width": depth * width,

@@ -22,7 +22,9 @@ PARAMS = (
     *("params", "nonembedding", "n_params", "num_params", "param_count", "non_embedding_params", "parameters"),
     *("num_parameters", "total_params", "params_m"),
 )
-LOWER = re.compile(r"ppl|perplex|loss|error|(?<![a-z])(wer|cer|nll|bpc|bpb|fid|mse|rmse)(?![a-z])", re.IGNORECASE)
+LOWER = re.compile(r"ppl|perplex|loss|error|(?<![a-z])(err|wer|cer|nll|bpc|bpb|fid|mse|rmse)(?![a-z])", re.IGNORECASE)
+RESULT = re.compile(rf"{LOWER.pattern}|(?<![a-z])acc|top_?1(?!\d)|bleu|glue", re.IGNORECASE)
+COUNT = re.compile("params|parameters", re.IGNORECASE)
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
@@ -70,7 +72,7 @@ def where(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
 
 
 def truth_column(rows: Sequence[Row], wanted: str | None) -> tuple[str, list[Row]]:
-    """(column, rows that have it): as named, the mean over those that a pattern such as `accuracy.*` fits, or by name.
+    """(column, rows): as named, the mean over those that a pattern such as `accuracy.*` fits, or by name.
 
     Raises: ConfigError where the table does not say which of its columns is the truth.
     """
@@ -87,10 +89,10 @@ def truth_column(rows: Sequence[Row], wanted: str | None) -> tuple[str, list[Row
         if wanted not in known:
             raise ConfigError(f"the table has no numeric column {wanted!r}; {hint(wanted, sorted(known), 'columns')}")
         return wanted, list(rows)
-    for usual in TRUTHS:
-        fitting = [name for name in known if leaf(name) == usual]
-        if len(fitting) == 1:
-            return fitting[0], list(rows)
+    varying = _varying(rows, known)
+    found = _usual(varying, TRUTHS) or _only(varying, RESULT) or _usual(known, TRUTHS)
+    if found is not None:
+        return found, list(rows)
     raise ConfigError(f"which column is the trained result? name it by --truth; numeric columns: {', '.join(known)}")
 
 
@@ -101,16 +103,33 @@ def params_column(rows: Sequence[Row], wanted: str | None, counted: str | None) 
         if wanted not in known:
             raise ConfigError(f"the table has no numeric column {wanted!r}; {hint(wanted, sorted(known), 'columns')}")
         return wanted
-    for usual in PARAMS:
-        fitting = [name for name in known if leaf(name) == usual]
-        if len(fitting) == 1:
-            return fitting[0]
-    if counted is None:
+    varying = _varying(rows, known)
+    found = _usual(varying, PARAMS) or counted or _only(varying, COUNT) or _usual(known, PARAMS)
+    if found is None:
         raise ConfigError(
             f"which column counts parameters? name it by --params; numeric columns: {', '.join(known)} (no row holds a "
             "configuration to count them from)"
         )
-    return counted
+    return found
+
+
+def _usual(columns: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The column of the first usual name that only one has."""
+    for wanted in usual:
+        fitting = [name for name in columns if leaf(name) == wanted]
+        if len(fitting) == 1:
+            return fitting[0]
+    return None
+
+
+def _only(columns: Sequence[str], saying: re.Pattern[str]) -> str | None:
+    """The one column whose name says so, if there is just one."""
+    fitting = [name for name in columns if saying.search(leaf(name))]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _varying(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if len({number(row.get(name)) for row in rows} - {None}) >= 2]
 
 
 def falls(column: str) -> bool:

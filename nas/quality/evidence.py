@@ -1,14 +1,10 @@
-"""Tables of trained models, and how each of their columns ranks them."""
+"""How each column of a table of trained models ranks them."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -52,53 +48,6 @@ class NoiseCeiling:
         return asdict(self)
 
 
-def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV, TSV, JSON (a list) or JSON-lines file; nested fields become dotted names. Raises: ConfigError."""
-    read = READERS.get(path.suffix.lower())
-    if read is None:
-        raise ConfigError(f"a table ends in {', '.join(READERS)}, but got {path.name!r}")
-    try:
-        rows = read(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if not rows:
-        raise ConfigError(f"the table {path} has no rows; it needs one a trained model")
-    return rows
-
-
-def _read_csv(text: str) -> list[Row]:
-    """Separated by whichever of comma, semicolon and tab stands most often in the header."""
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-    rows = []
-    for row in reader:
-        if None in row:
-            raise ValueError(f"line {reader.line_num} has more cells than the header")
-        rows.append({name.strip(): value for name, value in row.items()})
-    return rows
-
-
-def _read_json(text: str) -> list[Row]:
-    rows = json.loads(text)
-    if not isinstance(rows, list):
-        raise ValueError("it must hold a list of rows")
-    return [_flat(row) for row in rows]
-
-
-def _read_json_lines(text: str) -> list[Row]:
-    rows = []
-    for number_of_line, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(_flat(json.loads(line)))
-            except ValueError as error:
-                raise ValueError(f"line {number_of_line}: {error}") from None
-    return rows
-
-
-READERS = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_json_lines}
-
-
 def compare(
     rows: Sequence[Row],
     *,
@@ -116,9 +65,10 @@ def compare(
     columns = {
         name: [number(row.get(name)) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)
     }
-    numeric = {
-        name: values for name, values in columns.items() if len({*values} - {None}) >= 2
-    }  # a constant ranks nothing
+    numeric = {name: values for name, values in columns.items() if _varies(values)}  # a constant ranks nothing
+    for wanted in filter(None, (params, latency, depth, width)):  # but may say that all are of one cost
+        if any(value is not None for value in columns.get(wanted, ())):
+            numeric[wanted] = columns[wanted]
     for wanted in filter(None, (truth, params, latency, depth, width)):
         if wanted not in numeric:
             if any(value is not None for value in columns.get(wanted, ())):
@@ -162,6 +112,10 @@ def noise_ceiling(rows: Sequence[Row], *, truth: str, design: str) -> NoiseCeili
     return NoiseCeiling(len(repeated), rho, fmean(one.kendall_tau or 0.0 for one in found))
 
 
+def _varies(values: Sequence[float | None]) -> bool:
+    return len({*values} - {None}) >= 2
+
+
 def _rank(
     name: str,
     values: list[float | None],
@@ -189,12 +143,3 @@ def _top_overlap(scores: Sequence[float], truth: Sequence[float]) -> float:
     count = max(1, round(TOP * len(scores)))
     best = [set(sorted(range(len(scores)), key=column.__getitem__)[-count:]) for column in (scores, truth)]
     return len(best[0] & best[1]) / count if scores else 0.0
-
-
-def _flat(fields: Any, prefix: str = "") -> Row:
-    if not isinstance(fields, dict):
-        raise ValueError(f"a row must be a mapping, but is {type(fields).__name__}")
-    flat: Row = {}
-    for name, value in fields.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat

@@ -26,6 +26,7 @@ from nas.quality.published import features, known_groups, score
 FEWEST = 4
 PRIOR = 0.1  # weight of a unit of any oriented feature of which the data say nothing
 RIDGE = 0.3
+RESAMPLES = 2000
 LOWER = ("error", "loss", "perplex", "latency", "ms")
 COLUMNS = ("group_id", "metrics")
 LAW_ALPHA, LAW_BETA = 0.077, 0.015  # Li et al. 2024, arXiv 2411.03312
@@ -46,14 +47,16 @@ class Group:
 
 def is_published(rows: Sequence[Row]) -> bool:
     """Whether a table is of this kind."""
-    return bool(rows) and all(any(one.partition(".")[0] == name for one in rows[0]) for name in COLUMNS)
+    return {one.partition(".")[0] for row in rows for one in row}.issuperset(COLUMNS)
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:
-    """Those that rank anything. Raises: ConfigError for none."""
+    """Those that rank anything; a row that names no group is in none. Raises: ConfigError for none."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
-        by_name[str(row["group_id"])].append(place)
+        name = row.get("group_id")
+        if name is not None and name == name and str(name).strip():  # NaN is not itself
+            by_name[str(name)].append(place)
     found = []
     for name, places in by_name.items():
         members = tuple(rows[place] for place in places)
@@ -93,6 +96,9 @@ BASELINES: dict[str, Callable[[Row], float | None]] = {
     "visual tokens": lambda row: number(row.get("visual_tokens_after_compression")),
     "encoder params": lambda row: number(row.get("encoder_params_M")),
     "resolution": lambda row: number(row.get("image_resolution")),
+    "LM depth": lambda row: number(row.get("lm_layers")),
+    "LM depth x width": lambda row: _depth_by_width(row, 1),
+    "LM depth x width^2": lambda row: _depth_by_width(row, 2),
 }
 
 
@@ -102,6 +108,13 @@ def by_group(found: Sequence[Group]) -> dict[str, list[float]]:
     return {
         name: [rho([one(row) for row in group.rows], group.truth) for group in found] for name, one in named.items()
     }
+
+
+def interval(rhos: Sequence[float]) -> tuple[float, float]:
+    """90 % of the mean over groups, by groups drawn with replacement."""
+    draws = np.random.default_rng(0).integers(0, len(rhos), (RESAMPLES, len(rhos)))
+    low, high = np.quantile(np.asarray(rhos)[draws].mean(axis=1), [0.05, 0.95])
+    return float(low), float(high)
 
 
 def held_out(found: Sequence[Group], *, by: Callable[[Group], str], ridge: float = RIDGE) -> list[list[float]]:
@@ -224,6 +237,11 @@ def _metrics(row: Row) -> dict[str, float]:
     nested = {key.removeprefix("metrics."): one for key, one in row.items() if key.startswith("metrics.")}
     found = {**nested, **cell} if isinstance(cell, dict) else nested
     return {name: known for name, one in found.items() if (known := number(one)) is not None}
+
+
+def _depth_by_width(row: Row, power: int) -> float | None:
+    depth, width = number(row.get("lm_layers")), number(row.get("lm_hidden"))
+    return None if depth is None or width is None else depth * width**power
 
 
 def _law(row: Row) -> float | None:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from nas.config import FEWEST_ANCHORS
+from nas.cost_rows import Matrix
 from nas.errors import ConfigError
 from nas.quality.agreement import agreement, agreement_at_equal_cost
 from nas.quality.columns import Row, number
 from nas.quality.derived import Derived
 from nas.quality.gaussian import Z80, GaussianProcess, informative
+
+MOST_RANKED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ class AnchoredRanking:
     anchors: int
     draws: int
     n: int  # rows ranked a draw
-    tau: Spread
-    rho: Spread
-    tau_equal_params: Spread
+    tau: Spread | None  # None where no draw has one
+    rho: Spread | None
+    tau_equal_params: Spread | None
     tau_equal_latency: Spread | None
     coverage: float  # share of the truths inside the 80 % intervals
 
@@ -53,8 +56,12 @@ def rank_by_anchors(
     count: int,
     draws: int,
     latency: str | None = None,
+    design: str | None = None,
 ) -> AnchoredRanking:
-    """Anchors are chosen of a random half of the rows by structure alone, `draws` times. Raises: ConfigError."""
+    """Anchors are chosen of a random half of the rows by structure alone, `draws` times. Raises: ConfigError.
+
+    Rows that have the `design` of an anchor are not ranked. Of a large table MOST_RANKED rows a draw are.
+    """
     if derived is None:
         raise ConfigError("--anchors needs rows with a configuration (depth, width, feed-forward), but none has one")
     if count < FEWEST_ANCHORS:
@@ -67,37 +74,70 @@ def rank_by_anchors(
         raise ConfigError(
             f"--anchors must be at most half of the {len(usable)} rows of known structure, but got {count}"
         )
-    features = derived.matrix(usable)
-    goal = np.array([results[place] for place in usable], dtype=float) * (-1 if lower else 1)
-    sizes = [counts[place] or 0.0 for place in usable]
-    times = None if latency is None else [number(rows[place].get(latency)) for place in usable]
-    found: dict[str, list[float]] = {name: [] for name in ("tau", "rho", "params", "latency", "inside")}
-    for draw in range(draws):
-        half = random.Random(draw).sample(range(len(usable)), len(usable) // 2)
-        chosen = [half[place] for place in informative(features[half], count)]
-        process = GaussianProcess(features[chosen], goal[chosen].tolist())
-        held = [place for place in range(len(usable)) if place not in set(chosen)]
-        means, deviations = process.predict(features[held])
-        guess, real = means.tolist(), goal[held].tolist()
-        whole = agreement(guess, real)
-        found["tau"].append(whole.kendall_tau or 0.0)
-        found["rho"].append(whole.spearman_rho or 0.0)
-        band = agreement_at_equal_cost(guess, real, [sizes[place] for place in held])
-        found["params"].append(band.kendall_tau or 0.0)
-        if times is not None:
-            timed = [(g, r, t) for g, r, p in zip(guess, real, held, strict=True) if (t := times[p]) is not None]
-            at_latency = agreement_at_equal_cost(
-                [one[0] for one in timed], [one[1] for one in timed], [one[2] for one in timed]
-            )
-            found["latency"].append(at_latency.kendall_tau or 0.0)
-        found["inside"].append(float((np.abs(means - goal[held]) <= Z80 * deviations).mean()))
-    timed_spread = None if times is None else _spread(found["latency"])
+    ranked = _Ranked(
+        derived.matrix(usable),
+        np.array([results[place] for place in usable], dtype=float) * (-1 if lower else 1),
+        [counts[place] or 0.0 for place in usable],
+        [None if latency is None else number(rows[place].get(latency)) for place in usable],
+        [str(place if design is None else rows[place].get(design)) for place in usable],
+    )
+    found = [_draw(ranked, count, random.Random(draw)) for draw in range(draws)]
     return AnchoredRanking(
-        count, draws, len(usable) - count, _spread(found["tau"]), _spread(found["rho"]), _spread(found["params"]),
-        timed_spread, float(np.mean(found["inside"])),
+        count, draws, min(one.n for one in found), _spread([one.tau for one in found]),
+        _spread([one.rho for one in found]), _spread([one.tau_equal_params for one in found]),
+        _spread([one.tau_equal_latency for one in found]), float(np.mean([one.coverage for one in found])),
     )  # fmt: skip
 
 
-def _spread(values: Sequence[float]) -> Spread:
-    low, high = np.quantile(values, [0.1, 0.9])
-    return Spread(float(np.mean(values)), float(low), float(high))
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Columns of the rows whose structure, truth and size are known."""
+
+    features: Matrix
+    truth: Matrix  # higher is better
+    params: list[float]
+    latency: list[float | None]
+    designs: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    n: int
+    tau: float | None
+    rho: float | None
+    tau_equal_params: float | None
+    tau_equal_latency: float | None
+    coverage: float
+
+
+def _draw(rows: _Ranked, count: int, generator: random.Random) -> _Draw:
+    half = generator.sample(range(len(rows.truth)), len(rows.truth) // 2)
+    chosen = [half[place] for place in informative(rows.features[half], count)]
+    process = GaussianProcess(rows.features[chosen], rows.truth[chosen].tolist())
+    taken = {rows.designs[place] for place in chosen}
+    held = [place for place, design in enumerate(rows.designs) if design not in taken]
+    if not held:
+        raise ConfigError(f"no design is left to rank beside {count} anchors; give --anchors less")
+    held = sorted(generator.sample(held, min(len(held), MOST_RANKED)))
+    means, deviations = process.predict(rows.features[held])
+    guess, truth = means.tolist(), rows.truth[held].tolist()
+    whole = agreement(guess, truth)
+    at_params = agreement_at_equal_cost(guess, truth, [rows.params[place] for place in held])
+    timed = [at for at, place in enumerate(held) if rows.latency[place] is not None]
+    at_latency = agreement_at_equal_cost(
+        [guess[at] for at in timed], [truth[at] for at in timed], [rows.latency[held[at]] or 0.0 for at in timed]
+    )
+    inside = np.abs(means - rows.truth[held]) <= Z80 * deviations
+    return _Draw(
+        len(held), whole.kendall_tau, whole.spearman_rho, at_params.kendall_tau, at_latency.kendall_tau,
+        float(inside.mean()),
+    )  # fmt: skip
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    """Of the draws where the figure is defined."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, high = np.quantile(known, [0.1, 0.9])
+    return Spread(float(np.mean(known)), float(low), float(high))

@@ -16,7 +16,7 @@ from nas.constraints import LATENCY_METRICS
 from nas.cost_rows import Matrix
 from nas.errors import ConfigError
 from nas.quality.columns import LOWER, TRUTHS, Row, leaf, number
-from nas.quality.evidence import read_table
+from nas.quality.tables import read_table
 from search_spaces import Candidate
 from search_spaces.reading import hint
 
