@@ -79,7 +79,7 @@ def test_confidence_is_one_apart_and_a_coin_between_twins() -> None:
     twins = Weighed(made, np.array([[1.0, 0], [1, 0], [-9, -9]]), np.array([[0.1, 0], [0.1, 0], [0.1, 0]]))
     assert twins.confidence[:2] == pytest.approx(0.5, abs=0.1) and twins.confidence[2] == 0
     assert [in_words(share) for share in (1, 0.6, 0.2)] == [
-        "on the front", "probably on the front", "not told apart from its neighbours",
+        "on the front", "probably on the front", "not told apart from neighbours",
     ]  # fmt: skip
 
 

@@ -52,8 +52,9 @@ def test_another_device_takes_over_scores_and_trainings(tmp_path: Path, earlier:
 
 
 def test_other_seeds_and_recipes_take_over_nothing_that_depends_on_them(tmp_path: Path, earlier: RunFolder) -> None:
-    warm, store, _ = started(tmp_path, earlier, seed=5)
+    warm, store, said = started(tmp_path, earlier, seed=5, train_steps=7)
     assert not warm.outcomes and not store.trainings("new")
+    assert said[0].endswith("0 with their training; 2 were trained with other train_steps, seed")
     store.close()
 
 

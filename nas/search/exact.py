@@ -93,4 +93,4 @@ def in_words(share: float) -> str:
     """What a confidence says of a candidate on the front."""
     if share >= ON_IT:
         return "on the front"
-    return "probably on the front" if share >= PROBABLY else "not told apart from its neighbours"
+    return "probably on the front" if share >= PROBABLY else "not told apart from neighbours"

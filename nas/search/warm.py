@@ -65,7 +65,8 @@ def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[
     known = {key: candidate for key, candidate in known.items() if candidate in problem.space}
     here = store.trainings(folder.study)
     taken = 0
-    if all(getattr(earlier, name) == getattr(config, name) for name in SAME_TRAINING):
+    otherwise = [name for name in SAME_TRAINING if getattr(earlier, name) != getattr(config, name)]
+    if not otherwise:
         for key, training in trainings.items():
             taken += key in known
             if key in known and key not in here:  # its weights stay where they are
@@ -76,6 +77,7 @@ def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[
     say(
         f"warm start   from {before.path.name}: {len(known)} candidates of this space, {len(outcomes)} with their "
         f"scores, {taken} with their training"
+        + (f"; {len(trainings)} were trained with other {', '.join(otherwise)}" if trainings and otherwise else "")
     )
     return WarmStart([*first, *(known[key] for key in trainings if key in known)], outcomes)
 
