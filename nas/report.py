@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nas.quality.anchored import Anchored
     from nas.search.problem import Problem
 
-KEPT = ("wall_s", "duplicates", "gated", "exact", "rungs")  # what a run writes down of itself as a whole
+KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "rivals", "rungs")  # what a run notes of itself
 MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
 
 
@@ -55,10 +55,7 @@ def read(folder: RunFolder) -> Run:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
         measured = store.measurements(folder.study)
-        meta = {
-            name: store.meta(f"{name}:{folder.study}")
-            for name in ("wall_s", "duplicates", "gated", "unmeasured", "exact", "rungs")
-        }
+        meta = {name: store.meta(f"{name}:{folder.study}") for name in KEPT}
     finally:
         store.close()
     problem = define(config, folder.path / "devices")
@@ -129,23 +126,28 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def _confidence(run: Run) -> dict[str, dict[str, Any]]:
-    """By key: how often a candidate is on the front of what was evaluated, when all are drawn from their intervals."""
-    from nas.search.exact import Weighed, in_words, spreads
+    """By key: how often a candidate is on the front, when all are drawn from their intervals.
+
+    Of what was evaluated and of the front of what was weighed, for a design that nobody built may beat it.
+    """
+    from nas.search.exact import confidence, in_words, spreads
     from search_spaces import Candidate
 
     problem = run.problem
     complete = [e for e in run.evaluations if e.status == "complete" and e.quality]
     if not complete:
         return {}
-    candidates = tuple(Candidate.model_validate(e.candidate) for e in complete)
-    gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in candidates])
-    deviations = np.array(
-        [spreads(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
-    )
-    shares = Weighed(candidates, gains, deviations).confidence
+    gains = [problem.maximised(problem.metrics(Candidate.model_validate(e.candidate))) for e in complete]
+    deviations = [spreads(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
+    keys, rivals = {one.key for one in complete}, json.loads(run.meta["rivals"] or '{"keys": []}')
+    for place, key in enumerate(rivals["keys"]):
+        if key not in keys:
+            gains.append(rivals["gains"][place])
+            deviations.append(rivals["deviations"][place])
+    shares = confidence(np.array(gains), np.array(deviations))
     return {
         one.key: {"share": float(share), "verdict": in_words(float(share))}
-        for one, share in zip(complete, shares, strict=True)
+        for one, share in zip(complete, shares[: len(complete)], strict=True)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from cli.main import build_app
 from nas.config import SearchConfig
 from nas.errors import NothingFeasibleError, RunError
 from nas.pareto import beaten, dominates, front, front_mask
+from nas.report import document
 from nas.run_folder import RunFolder
 from nas.search.exact import Weighed, in_words, weigh
 from nas.search.problem import Problem, define
 from nas.search.resolve import resolve
+from nas.store import Store
 
 DEVICE = this_device()
 ESTIMATED = "raspberry-pi-5-8gb"
@@ -87,6 +90,20 @@ def test_confidence_is_one_apart_and_a_coin_between_twins() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [evaluation(candidate, DEVICE, 1.0 + place) for place, candidate in enumerate(designs(6))]
     return stored_run(tmp_path_factory.mktemp("runs"), runs).path
+
+
+def test_a_design_that_was_weighed_and_never_built_counts_against_those_that_were(run: Path) -> None:
+    folder = RunFolder(run)
+    before = {one["key"]: one["confidence"]["share"] for one in document(folder)["front"]}
+    with closing(Store(folder.default_storage)) as store:
+        rivals = {"keys": ["unbuilt"], "gains": [[1e6, 0.0]], "deviations": [[0.0, 0.0]]}
+        store.set_meta(f"rivals:{folder.study}", json.dumps(rivals))
+    try:
+        assert before and max(before.values()) > 0
+        assert {one["confidence"]["share"] for one in document(folder)["front"]} == {0}
+    finally:
+        with closing(Store(folder.default_storage)) as store:
+            store.set_meta(f"rivals:{folder.study}", json.dumps({"keys": []}))
 
 
 def test_a_run_is_solved_again_without_a_new_evaluation(run: Path) -> None:

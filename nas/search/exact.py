@@ -43,18 +43,23 @@ class Weighed:
     @cached_property
     def confidence(self) -> Matrix:
         """(candidates): how often each is on the front when all are drawn from their intervals, independently."""
-        generator = np.random.default_rng(0)
-        counts = np.zeros(len(self.gains))
-        for _ in range(DRAWS):
-            counts += front_mask(self.gains + self.deviations * generator.standard_normal(self.gains.shape))
-        result: Matrix = counts / DRAWS
-        return result
+        return confidence(self.gains, self.deviations)
 
     def promising(self, count: int) -> list[Candidate]:
         """The front, then what may be on it, likeliest first."""
         rest = np.argsort(-self.confidence, kind="stable")
         places = dict.fromkeys([*self.front, *(int(place) for place in rest)])
         return [self.candidates[place] for place in list(places)[:count]]
+
+
+def confidence(gains: Matrix, deviations: Matrix) -> Matrix:
+    """(n): how often each of the rows (n, objectives), drawn independently, is on the front of all of them."""
+    generator = np.random.default_rng(0)
+    counts = np.zeros(len(gains))
+    for _ in range(DRAWS):
+        counts += front_mask(gains + deviations * generator.standard_normal(gains.shape))
+    result: Matrix = counts / DRAWS
+    return result
 
 
 def weigh(problem: Problem, candidates: Sequence[Candidate]) -> Weighed:

@@ -59,7 +59,7 @@ def _search(
         tried = time.monotonic()
         prove(session.problem, session.folder, session.store, listener.say, listener.progress)
         if is_new and not session.warm.outcomes:
-            _compare_time(session, tried - anchored, anchored - begun + time.monotonic() - tried)
+            _compare_time(session, tried - anchored - session.solving_s, anchored - begun + time.monotonic() - tried)
     except StorageError:  # what could be said of it could not be written either
         raise
     except BaseException:

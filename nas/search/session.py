@@ -58,6 +58,7 @@ class Session:
     anchors: list[Candidate] = field(default_factory=list)
     drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
     warm: WarmStart = field(default_factory=WarmStart)
+    solving_s: float = 0.0  # that the search for an exact front took, which nothing is expected of
     next_publication: int = PUBLISH_EVERY
 
 

@@ -86,7 +86,9 @@ def _weigh(session: Session) -> Weighed:
         why_not = "some latencies are not known yet"
     elif not problem.space.enumerable:
         say(f"exact        the front of {size:,} candidates is sought by their two sides, for at most {MOST_S:.0f} s")
+        begun = time.monotonic()
         solved, why_not = front_of_sides(problem)
+        session.solving_s = time.monotonic() - begun
         session.allowed |= {one.key: one for one in solved or []}
         extent, count = f"each of {size:,} candidates, by its two sides,", size
     if why_not:
@@ -100,6 +102,8 @@ def _weigh(session: Session) -> Weighed:
     )
     front = [weighed.candidates[place].key for place in weighed.front]
     store.set_meta(f"exact:{study}", json.dumps({"exact": not why_not, "weighed": count, "front": front}))
+    rivals = {"gains": weighed.gains[weighed.front].tolist(), "deviations": weighed.deviations[weighed.front].tolist()}
+    store.set_meta(f"rivals:{study}", json.dumps({"keys": front, **rivals}))
     return weighed
 
 
