@@ -19,7 +19,7 @@ from nas.search.sides import front_of_sides
 from nas.store import Store
 from search_spaces import Candidate
 
-WEIGHED, SIDES, KNOWN = "every candidate is weighed", "exact, by the two sides of a design", "of those that are known"
+WEIGHED, SIDES, KNOWN = "every candidate is weighed", "by the two sides of a design", "of those that are known"
 
 
 def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
