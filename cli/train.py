@@ -81,9 +81,10 @@ def _export(source: Path, data: Path, to: Path, steps: int | None, seed: int, js
     """Both stages of the export's recipe.yaml; `steps` replaces the steps of each."""
     import json
 
-    from nas.export import RECIPE_FILE, export_hf, load_export
+    from nas.export import RECIPE_FILE, check_new, export_hf, load_export
     from nas.train import llava
 
+    check_new(to)
     stages = llava.read_stages(source / RECIPE_FILE)
     if steps is not None:
         changed = [stage.model_copy(update={"steps": steps}) for stage in stages.stages]

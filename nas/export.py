@@ -63,11 +63,16 @@ def export_hf(
     return difference
 
 
+def check_new(to: Path) -> None:
+    """Before the work whose result goes there. Raises: StorageError where there are files already."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StorageError(f"an export goes into a new or empty folder, but {to} is not empty; choose another")
+
+
 @contextmanager
 def new_folder(to: Path) -> Iterator[Path]:
     """A folder beside `to` that becomes it when the block ends well. Raises: StorageError."""
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise StorageError(f"an export goes into a new or empty folder, but {to} is not empty; choose another")
+    check_new(to)
     partial = to.with_name(f".{to.name}.partial")
     try:
         rmtree(partial, ignore_errors=True)

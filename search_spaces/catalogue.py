@@ -219,14 +219,14 @@ def encoder(name: str) -> EncoderSpec:
     source, separator, _ = name.partition(":")
     if separator and source in OUTSIDE:
         return OUTSIDE[source](name)
-    return _find("encoder", name, encoders())
+    return _find("encoder", name, encoders(), "; others are named timm:NAME, hf:FOLDER or hf:MODEL_TYPE")
 
 
 def language_model(name: str) -> LanguageModelSpec:
     """An entry of the catalogue, or the config of a local folder. Raises: SpaceError with the near miss."""
     if "/" in name or "\\" in name:
         return read_folder(Path(name))
-    return _find("language model", name, language_models())
+    return _find("language model", name, language_models(), "; others are named by their folder, as ./NAME")
 
 
 @cache
@@ -242,9 +242,9 @@ def find_operator(kind: str, name: str, known: dict[str, OperatorSpec]) -> Opera
     return _find(kind, name, known)
 
 
-def _find(kind: str, name: str, known: dict[str, RecordType]) -> RecordType:
+def _find(kind: str, name: str, known: dict[str, RecordType], others: str = "") -> RecordType:
     if name not in known:
-        raise unknown(kind, name, list(known))
+        raise SpaceError(f"{unknown(kind, name, list(known))}{others}")
     return known[name]
 
 

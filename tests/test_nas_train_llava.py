@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli.main import build_app
-from nas.errors import ConfigError
+from nas.errors import ConfigError, StorageError
 from nas.export import RECIPE_FILE, load_export
 from nas.model import Processor, build
 from nas.train import llava
@@ -71,6 +71,9 @@ def test_an_export_is_trained_by_its_recipe_from_the_command_line(exported: Path
     changed = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert changed == {"projector", "language_model"}
     assert "| alignment.last_loss |" in (tmp_path / "out" / "README.md").read_text()
+    again = CliRunner().invoke(build_app(), arguments)
+    assert "alignment" not in again.output  # it is refused before it trains
+    assert isinstance(again.exception, StorageError) and "choose another" in str(again.exception)
 
 
 def test_the_first_stage_trains_the_projector_alone_and_loss_falls(exported: Path, folder: Path) -> None:

@@ -104,5 +104,7 @@ def test_heads_divide_and_the_image_token_is_in_the_vocabulary() -> None:
 def test_an_unknown_component_names_the_near_miss() -> None:
     with pytest.raises(SpaceError, match="no encoder named 'dinov2-vits41'; did you mean 'dinov2-vits14'"):
         catalogue.encoder("dinov2-vits41")
-    with pytest.raises(SpaceError, match=r"no language model named 'gpt'; known: falcon-h1-0.5b, .*smollm2-135m"):
+    with pytest.raises(SpaceError, match=r"'gpt'; known: falcon-h1-0.5b, .*smollm2-135m.*; others .* as ./NAME"):
         catalogue.language_model("gpt")
+    with pytest.raises(SpaceError, match=r"others are named timm:NAME, hf:FOLDER"):
+        catalogue.encoder("vit_tiny_patch16_224")
