@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-NO_LATENCY = "their device stopped answering, or none is known of their decoder"
+NO_LATENCY = "of so many tokens or of their decoder none is measured, or their device stopped answering"
 LatencyLabel = Literal["measured", "composed", "estimated:calibrated", "estimated:datasheet"]
 QualityLabel = Literal["predicted:prior", "predicted:anchored", "trained:short", "trained:full"]
 Status = Literal["complete", "infeasible", "failed"]

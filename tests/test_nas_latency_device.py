@@ -102,7 +102,10 @@ def test_the_tolerance_of_the_profile_decides_what_is_measured_again(
     asked = []
     for canary in (7.0, 6.0 if tolerance is None else 4.0):
         far = Far(canary_ms=canary)
-        Device(profile, store, runner=far).timings(BLOCKS)
+        device = Device(profile, store, runner=far)
+        planned = device.plan(BLOCKS)
+        device.timings(BLOCKS)
+        assert [block.key for block in planned.new] == [b.key for request in far.asked for b in request.blocks]
         asked += [request for request in far.asked if request.blocks]
     assert len(asked) == times
 

@@ -1,6 +1,8 @@
 """Size of each shipped space, time to draw 10,000 valid candidates and time for the closed-form cost of 1,000,000.
 
-    python bench/space/bench.py [--out bench/space/RESULTS.md] [SPACE ...]
+    python bench/space/bench.py [--out bench/space/RESULTS.md | SPACE ...]
+
+`--out` writes what stands above the file's first second-level heading, and keeps the rest.
 
 Where a space has fewer candidates than are drawn, all are taken; where it has fewer than 1,000,000, costs are those of
 numbers drawn with replacement. Times are wall clock, one process a space; loading the space is not in them.
@@ -75,6 +77,8 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one)))
         return
+    if options.out and options.spaces:
+        parser.error("--out is the table of all spaces; name none, or leave it out")
     rows = [HEAD, "|---|--:|--:|--:|--:|--:|"]
     print("\n".join(rows))
     for name in options.spaces or search_spaces.names():

@@ -11,7 +11,7 @@ from hardware_profiles import HardwareProfile
 from hardware_profiles.profile import Calibration
 from nas.errors import NotMeasuredError, RunnerError
 from nas.latency.blocks import BlockSpec, BlockTiming, MeasurementContext
-from nas.latency.cache import CANARY_TOLERANCE, Measure, Progress, TimingStore, ensure_blocks, quiet
+from nas.latency.cache import CANARY_TOLERANCE, Measure, Progress, TimingStore, comparable, ensure_blocks, quiet
 from nas.latency.context import context_here
 from nas.latency.fitted import complete
 from nas.latency.plan import Plan, plan
@@ -76,6 +76,10 @@ class Device:
         """Whether measurements run on this machine, with the packages of this process."""
         return isinstance(self.runner, LocalRunner)
 
+    @property
+    def _tolerance(self) -> float:
+        return self.profile.protocol.canary_tolerance or CANARY_TOLERANCE
+
     @cached_property
     def context(self) -> MeasurementContext:
         """What timings are tied to; a device behind a runner is asked for the version of its runtime.
@@ -107,8 +111,10 @@ class Device:
         return float(self._state["canary_ms"])
 
     def plan(self, blocks: Iterable[BlockSpec], budget_s: float | None = None) -> Plan:
-        """What `timings` would have to measure, if the device is as quick as it was."""
-        return plan(blocks, self.store.block_timings(self.context), budget_s, self.canary_ms())
+        """What `timings` would have to measure: what is not stored, or only from busier times than now."""
+        canary_ms = self.canary_ms()
+        stored = comparable(self.store.block_timings(self.context), canary_ms, self._tolerance)
+        return plan(blocks, stored, budget_s, canary_ms)
 
     def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT, planned: Plan | None = None) -> Timings:
         """Timings of all blocks by key; the rest is fitted to those that are measured.
@@ -124,9 +130,10 @@ class Device:
         self, blocks: Sequence[BlockSpec], progress: Progress = SILENT, passes: int = PASSES
     ) -> dict[str, BlockTiming]:
         """Every one of these blocks, measured."""
-        tolerance = self.profile.protocol.canary_tolerance or CANARY_TOLERANCE
         measure: Measure = lambda missing, keep: self._measure(missing, keep, passes)  # noqa: E731
-        return quiet(ensure_blocks(blocks, self.store, self.context, measure, self.canary_ms, progress, tolerance))
+        return quiet(
+            ensure_blocks(blocks, self.store, self.context, measure, self.canary_ms, progress, self._tolerance)
+        )
 
     def known(
         self, blocks: Sequence[BlockSpec], fresh: Mapping[str, BlockTiming] | None = None, *, fit_every: bool = False

@@ -81,7 +81,7 @@ def _workers(session: Session, apart: bool) -> Executor:
 def _weigh(session: Session) -> Weighed:
     """The front by predicted quality and known latency: exact where all are weighed, or solved by their sides."""
     problem, store, study, say = session.problem, session.store, session.folder.study, session.listener.say
-    size, why_not, extent, count = problem.space.size, "", "every feasible candidate", len(session.allowed)
+    size, why_not, extent, count = problem.space.size, "", "every feasible candidate is", len(session.allowed)
     if session.latencies.unmeasured:
         why_not = "some latencies are not known yet"
     elif not problem.space.enumerable:
@@ -90,14 +90,14 @@ def _weigh(session: Session) -> Weighed:
         solved, why_not = front_of_sides(problem)
         session.solving_s = time.monotonic() - begun
         session.allowed |= {one.key: one for one in solved or []}
-        extent, count = f"each of {size:,} candidates, by its two sides,", size
+        extent, count = f"each of {size:,} candidates, by its two sides, is", size
     if why_not:
         count = len(session.allowed)
-        extent = f"{count:,} of {size:,} candidates"
+        extent = f"{count:,} of {size:,} candidates are"
         say(f"not exact    {why_not}; a draw is weighed instead")
     weighed = weigh(problem, list(session.allowed.values()))
     say(
-        f"{'surveyed' if why_not else 'exact':12} {extent} is weighed by {problem.quality(problem.baseline).label} "
+        f"{'surveyed' if why_not else 'exact':12} {extent} weighed by {problem.quality(problem.baseline).label} "
         f"quality and latency: {len(weighed.front)} of {count:,} are on the front"
     )
     front = [weighed.candidates[place].key for place in weighed.front]
