@@ -1,8 +1,7 @@
 """Samplers over the micro-VLM table for three devices: `python bench/search/replay.py` prints what replay.txt holds.
 
 The same as `nas search --replay bench/search/microvlm.csv --objective quality --objective latency_ms@DEVICE` for each
-device, but that Optuna's GP stops at 50 evaluations, since it takes long to propose a later one. About an hour;
-`--devices here --samplers funnel --evaluations 25 50` runs a part.
+device. About an hour of one quiet core; `--devices here --samplers funnel --evaluations 25 50` runs a part.
 """
 
 from __future__ import annotations
@@ -11,28 +10,22 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nas.search.replay import compare
+from nas.search.replay import BUDGETS, SAMPLERS, compare
 from nas.search.table import read
 
 HERE = Path(__file__).parent
 DEVICES = ("here", "raspberry-pi-5-8gb", "jetson-orin-nano-8gb")
-CHEAP, BUDGETS, SLOW_BUDGETS = ("funnel", "tpe", "nsga2", "nsga3"), (25, 50, 100, 200), (25, 50)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--devices", nargs="+", default=DEVICES)
-    arguments.add_argument("--samplers", nargs="+", default=[*CHEAP, "gp"])
+    arguments.add_argument("--samplers", nargs="+", default=SAMPLERS)
     arguments.add_argument("--evaluations", type=int, nargs="+", default=BUDGETS)
     given = arguments.parse_args()
     for device in given.devices:
         table = read(HERE / "microvlm.csv", ["quality", f"latency_ms@{device}"])
-        cheap = [name for name in given.samplers if name != "gp"]
-        rows = compare(table, cheap, given.evaluations)["results"]
-        if "gp" in given.samplers:
-            slow = compare(table, ["gp"], SLOW_BUDGETS)["results"]
-            rows += [row for row in slow if row["sampler"] == "gp"]
-        show(device, rows)
+        show(device, compare(table, given.samplers, given.evaluations)["results"])
 
 
 def show(device: str, rows: list[dict[str, Any]]) -> None:
