@@ -11,6 +11,7 @@ import numpy as np
 from nas import config as configs
 from nas import report_checks as checks
 from nas import report_devices
+from nas import report_ranking as ranking
 from nas.constraints import LATENCY_METRICS
 from nas.records import Evaluation, Latency, Quality, Training
 from nas.run_folder import ENV, RunFolder
@@ -106,11 +107,11 @@ def describe(run: Run) -> dict[str, Any]:
         "counts": _counts(run),
         "front": entries,
         "off_front": off_front,  # trained when they were on the front, dominated since
-        "baseline_check": checks.baseline_check(run.evaluations, run.trainings, left_out),
+        "baseline_check": ranking.baseline_check(run.evaluations, run.trainings, left_out),
         "exact": json.loads(run.meta["exact"] or "null"),
         "rungs": json.loads(run.meta["rungs"] or "[]"),
         "score_fit": None if run.anchored is None else run.anchored.to_dict(),
-        "proxy_check": checks.proxy_check(run.evaluations, run.trainings),
+        "proxy_check": ranking.proxy_check(run.evaluations, run.trainings),
         "composed_against_measured": checks.composition_errors(run.evaluations, run.measured),
         "label_warning": checks.label_warning(entries),
         "devices_compared": report_devices.compare(run.evaluations, problem.devices),

@@ -134,7 +134,8 @@ def truth_words(found: dict[str, Any]) -> str:
     """How the score and the params baseline rank the run's trained models."""
     check = found["baseline_check"]
     parts = [
-        f"{name} tau {_ranked(check[name], 'kendall_tau')}, rho {_ranked(check[name], 'spearman_rho')}"
+        f"{name} tau {_ranked(check[name], 'kendall_tau')}, rho {_ranked(check[name], 'spearman_rho')}, "
+        f"{_at_equal_cost(check[name])}, {check[name]['top_shared']:.0%} of the best tenth"
         for name in ("score", "params")
     ]
     return (
@@ -149,6 +150,16 @@ def _ranked(figures: dict[str, Any], name: str) -> str:
     if value is None:
         return "–"
     return f"{value:+.2f}" + ("" if interval_of is None else f" [{interval_of[0]:+.2f}, {interval_of[1]:+.2f}]")
+
+
+def _at_equal_cost(figures: dict[str, Any]) -> str:
+    """`tau +0.50 within 10 % params (4 pairs) and – within 10 % latency (0 pairs)`."""
+    params, latency = figures["tau_equal_params"], figures["tau_equal_latency"]
+    shown = ["–" if value is None else f"{value:+.2f}" for value in (params, latency)]
+    return (
+        f"tau {shown[0]} within 10 % params ({figures['pairs_equal_params']} pairs) and {shown[1]} within 10 % latency "
+        f"({figures['pairs_equal_latency']})"
+    )
 
 
 def _admission(proxies: dict[str, Any]) -> str:

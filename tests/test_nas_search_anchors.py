@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from test_cli_search import SMALL, nas
 import search_spaces
 from nas.config import SearchConfig
 from nas.quality.anchored import Anchored
-from nas.report_checks import baseline_check
+from nas.report_ranking import baseline_check
 from nas.report_text import truth_words
 from nas.search.anchors import choose, fit, offered, use_anchors
 from nas.search.problem import define
@@ -122,6 +123,11 @@ def test_the_verdict_against_params_has_intervals() -> None:
     assert low < found["params"]["kendall_tau"] < high
     fit_of = {"proxies": {"gains": {"params": 0.5}, "least_gain": 3.0, "admitted": None}}
     words = truth_words({"baseline_check": found, "score_fit": fit_of})
+    assert found["score"]["pairs_equal_latency"] == 28 and found["score"]["tau_equal_latency"] == pytest.approx(1)
+    sizes = [e.cost.params for e in evaluations if e.cost]
+    alike = [max(a, b) <= 1.1 * min(a, b) for a, b in combinations(sizes, 2)]
+    assert found["params"]["pairs_equal_params"] == sum(alike) and found["score"]["top_shared"] == 1
+    assert "+1.00 within 10 % latency (28), 100% of the best tenth" in words
     assert "score tau +1.00 [+1.00, +1.00]" in words and "needed: 3.00): params +0.50; admitted: none" in words
 
 

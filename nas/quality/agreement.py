@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 RESAMPLES, MOST_DRAWN = 200, 1000
+TOP = 0.10
 BAND = 1.10  # two models within 10 % of each other's parameters are of equal cost
 
 
@@ -92,3 +93,10 @@ def agreement_at_equal_cost(
         by_truth_untied += int(np.count_nonzero(by_truth))
     untied = by_score_untied * by_truth_untied
     return BandAgreement(pairs, balance / math.sqrt(untied) if untied else None)
+
+
+def top_overlap(scores: Sequence[float], truth: Sequence[float]) -> float:
+    """Share of the true best tenth, of one model at least, that is in the predicted best tenth; 0 for no models."""
+    count = max(1, round(TOP * len(scores)))
+    best = [set(sorted(range(len(scores)), key=column.__getitem__)[-count:]) for column in (scores, truth)]
+    return len(best[0] & best[1]) / count if scores else 0.0

@@ -9,11 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from nas.errors import ConfigError
-from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost, bootstrap
+from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost, bootstrap, top_overlap
 from nas.quality.columns import Row, number
 from search_spaces.reading import hint
-
-TOP = 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +133,5 @@ def _rank(
     low, high = bootstrap(scores, results)["kendall_tau"] or (None, None)
     return Ranking(
         name, whole.n, whole.kendall_tau, low, high, whole.spearman_rho, band.kendall_tau, band.pairs,
-        timed.kendall_tau, timed.pairs, _top_overlap(scores, results),
+        timed.kendall_tau, timed.pairs, top_overlap(scores, results),
     )  # fmt: skip
-
-
-def _top_overlap(scores: Sequence[float], truth: Sequence[float]) -> float:
-    count = max(1, round(TOP * len(scores)))
-    best = [set(sorted(range(len(scores)), key=column.__getitem__)[-count:]) for column in (scores, truth)]
-    return len(best[0] & best[1]) / count if scores else 0.0
