@@ -115,6 +115,22 @@ def test_columns_are_found_and_anchors_fitted(tmp_path: Path) -> None:
     assert anchored["tau"]["low"] <= anchored["tau"]["mean"] <= anchored["tau"]["high"]
 
 
+def test_the_anchored_score_sees_feed_forward_layers_where_they_tell(tmp_path: Path) -> None:
+    """Depth and width lead; parameters join them where anchors left out are predicted better with them."""
+    generator = np.random.default_rng(0)
+    rows = [
+        {"n_layer": 8, "d_model": 256, "d_inner": int(ffn), "acc": float(np.log(ffn) + 0.1 * generator.normal())}
+        for ffn in generator.integers(256, 4096, 60)
+    ]
+    found = validated(str(written(tmp_path / "t.jsonl", rows)), "--anchors", "12", "--draws", "5")
+    assert found["anchored"]["tau"]["mean"] > 0.75
+    for row in rows:  # of two depths, what they say is all there is to know
+        row["n_layer"] = int(generator.choice([4, 8]))
+        row["acc"] = row["n_layer"] + 0.1 * float(generator.normal())
+    found = validated(str(written(tmp_path / "d.jsonl", rows)), "--anchors", "12", "--draws", "5")
+    assert found["anchored"]["tau"]["mean"] > found["scores"][0]["tau"] + 0.1
+
+
 def test_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
     rows = designs(12)
     path = tmp_path / "t.json"

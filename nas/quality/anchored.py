@@ -35,7 +35,7 @@ class Anchored:
     """Predicts the accuracy of any candidate of `space` from those of trained ones.
 
     `tried` has, by proxy, what the log predictive density of the anchors gains with it beside the structure; `admitted`
-    is the one whose gain is above `LEAST_GAIN` + log(proxies tried), if there is one.
+    is the one whose gain is above `least_gain` + log(proxies tried), if there is one.
     """
 
     def __init__(
@@ -46,8 +46,10 @@ class Anchored:
         structure: Features | None = None,
         *,
         proxies: Sequence[Scores] | None = None,
+        least_gain: float | None = None,
     ) -> None:
-        """`structure` replaces that of the space, for designs of another kind.
+        """`structure` replaces that of the space, for designs of another kind; `least_gain` replaces LEAST_GAIN, for
+        scores that are likelier to say something than any proxy.
 
         Raises: ValueError for fewer than FEWEST_ANCHORS.
         """
@@ -58,6 +60,7 @@ class Anchored:
         self.structure: Features = structure or Structure(space)
         self.anchors, self.accuracies = tuple(anchors), tuple(accuracies)
         self.process = GaussianProcess(self.structure.features(anchors), accuracies)
+        self.least_gain = LEAST_GAIN if least_gain is None else least_gain
         self.tried: dict[str, float] = {}
         self.admitted: str | None = None
         self.with_proxy: GaussianProcess | None = None
@@ -109,7 +112,7 @@ class Anchored:
         }
 
     def _least_gain(self) -> float:
-        return LEAST_GAIN + math.log(max(1, len(self.tried)))
+        return self.least_gain + math.log(max(1, len(self.tried)))
 
     def _admit(self, proxies: Sequence[Scores]) -> None:
         """Fits the structure with each proxy that every anchor has, and keeps the best where it is good enough."""

@@ -23,6 +23,7 @@ RATIO, STAGE_WIDTH, LAYERS = ("mlp_ratio",), ("base_dim",), ("encoder_layers", "
 ELASTIC_HEAD = (
     64  # AutoFormer (Chen et al. 2021): a layer has more or fewer heads of this width, at one embedding width
 )
+LEADING, OFFERED = 2, ("params (counted)", "rank budget")  # features that always count; sizes that may join them
 CONTEXT = 256  # tokens that one token attends to, where FLOPs are compared
 MOST_LAYERS = 4096  # a larger depth counts something else
 FIRST_FFN = 1024  # FlexiBERT's benchmark as trained: hidden -> 1024, then dense layers (Serianni & Kalita 2023)
@@ -75,8 +76,8 @@ class Architecture:
         }
 
     def features(self) -> list[float]:
-        """log params, log depth, log width, log rank budget."""
-        return [math.log2(value) for value in (self.params, self.depth, self.width, self.rank_budget)]
+        """log depth, log width, log params, log rank budget; the last are made of the first LEADING for the most."""
+        return [math.log2(value) for value in (self.depth, self.width, self.params, self.rank_budget)]
 
 
 def architecture(row: Mapping[str, Any]) -> Architecture | None:

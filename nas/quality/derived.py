@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas.cost_rows import Matrix
-from nas.quality.architecture import architecture
+from nas.quality.architecture import LEADING, OFFERED, architecture
 from search_spaces.candidate import Candidate
 
 Columns = dict[str, list[float | None]]
@@ -23,7 +23,9 @@ class Derived:
     kind: str  # what the rows were read as
     columns: Columns
     params: str  # the column of them that counts parameters
-    features: list[Sequence[float] | None]  # one a row
+    features: list[Sequence[float] | None]  # one a row; anchors are chosen by all of them
+    leading: int | None = None  # the score is fitted on so many of them; None: all
+    offered: tuple[str, ...] = ()  # columns that the fit may admit beside them
 
     def matrix(self, places: Sequence[int]) -> Matrix:
         """(places, features), standardised over them; candidates' are so over their space already."""
@@ -47,7 +49,8 @@ def derive(rows: Sequence[Mapping[str, Any]]) -> Derived | None:
     sizes = [None if one is None else one.sizes() for one in found]
     names = next(list(one) for one in sizes if one is not None)
     columns: Columns = {name: [None if one is None else one[name] for one in sizes] for name in names}
-    return Derived("transformers", columns, names[0], [None if one is None else one.features() for one in found])
+    features = [None if one is None else one.features() for one in found]
+    return Derived("transformers", columns, names[0], features, LEADING, OFFERED)
 
 
 def estimated_latency(rows: Sequence[Mapping[str, Any]], device: str) -> tuple[str, list[float | None]]:

@@ -13,9 +13,10 @@ from nas.config import FEWEST_ANCHORS
 from nas.cost_rows import Matrix
 from nas.errors import ConfigError
 from nas.quality.agreement import agreement, agreement_at_equal_cost
+from nas.quality.anchored import Anchored, Scores
 from nas.quality.columns import Row, number
 from nas.quality.derived import Derived
-from nas.quality.gaussian import Z80, GaussianProcess, informative
+from nas.quality.gaussian import Z80, informative
 
 MOST_RANKED = 2000
 
@@ -80,6 +81,8 @@ def rank_by_anchors(
         [counts[place] or 0.0 for place in usable],
         [None if latency is None else number(rows[place].get(latency)) for place in usable],
         [str(place if design is None else rows[place].get(design)) for place in usable],
+        derived.leading,
+        [{name: derived.columns[name][place] for name in derived.offered} for place in usable],
     )
     found = [_draw(ranked, count, random.Random(draw)) for draw in range(draws)]
     return AnchoredRanking(
@@ -98,6 +101,19 @@ class _Ranked:
     params: list[float]
     latency: list[float | None]
     designs: list[str]
+    leading: int | None
+    offered: list[Scores]
+
+
+@dataclass(frozen=True, slots=True)
+class _Leading:
+    """The features of rows, by place, that the score is always fitted on."""
+
+    rows: _Ranked
+
+    def features(self, places: Sequence[int]) -> Matrix:
+        found: Matrix = self.rows.features[list(places), : self.rows.leading]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +129,14 @@ class _Draw:
 def _draw(rows: _Ranked, count: int, generator: random.Random) -> _Draw:
     half = generator.sample(range(len(rows.truth)), len(rows.truth) // 2)
     chosen = [half[place] for place in informative(rows.features[half], count)]
-    process = GaussianProcess(rows.features[chosen], rows.truth[chosen].tolist())
+    anchors = [rows.offered[place] for place in chosen]
+    model = Anchored((), chosen, rows.truth[chosen].tolist(), _Leading(rows), proxies=anchors, least_gain=0.0)
     taken = {rows.designs[place] for place in chosen}
     held = [place for place, design in enumerate(rows.designs) if design not in taken]
     if not held:
         raise ConfigError(f"no design is left to rank beside {count} anchors; give --anchors less")
     held = sorted(generator.sample(held, min(len(held), MOST_RANKED)))
-    means, deviations = process.predict(rows.features[held])
+    means, deviations = model.posterior(held, [rows.offered[place] for place in held])
     guess, truth = means.tolist(), rows.truth[held].tolist()
     whole = agreement(guess, truth)
     at_params = agreement_at_equal_cost(guess, truth, [rows.params[place] for place in held])
