@@ -235,7 +235,17 @@ ELASTIC = {"hidden_dim": 192, "mlp_ratio": [3.5, 4.0, 3.5], "depth": 3, "num_hea
 
 @pytest.mark.parametrize(
     "change",
-    [{"mlp_ratio": []}, {"mlp_ratio": [None, 4.0, 4.0]}, {"mlp_ratio": 0}, {"num_heads": ["many"]}, {"depth": 10**9}],
+    [
+        {"mlp_ratio": []},
+        {"mlp_ratio": [None, 4.0, 4.0]},
+        {"mlp_ratio": 0},
+        {"num_heads": ["many"]},
+        {"depth": 10**9},
+        {"mlp_ratio": 0.001},
+        {"num_heads": [0.001, 0.001, 0.001]},
+        {"hidden_dim": 10**200},
+        {"mlp_ratio": 1e300},
+    ],
 )
 def test_a_design_that_says_no_sizes_is_no_architecture(change: dict[str, Any]) -> None:
     assert architecture({**ELASTIC, **change}) is None

@@ -25,7 +25,7 @@ ELASTIC_HEAD = (
 )
 LEADING, OFFERED = 2, ("params (counted)", "rank budget")  # features that always count; sizes that may join them
 CONTEXT = 256  # tokens that one token attends to, where FLOPs are compared
-MOST_LAYERS = 4096  # a larger depth counts something else
+MOST_LAYERS, MOST_WIDE = 4096, 2**31  # a larger depth or width counts something else
 FIRST_FFN = 1024  # FlexiBERT's benchmark as trained: hidden -> 1024, then dense layers (Serianni & Kalita 2023)
 
 
@@ -82,6 +82,13 @@ class Architecture:
 
 def architecture(row: Mapping[str, Any]) -> Architecture | None:
     """Of a flat row with dotted names; None where it does not name depth, width and feed-forward layers."""
+    found = _described(row)
+    if found is None or any(side < 1 for layer in found.layers for matrix in layer for side in matrix):
+        return None
+    return found
+
+
+def _described(row: Mapping[str, Any]) -> Architecture | None:
     found = {leaf(key): _plain(value) for key, value in reversed(list(row.items()))}
     layers = _first(found, LAYERS)
     width = _first(found, WIDTH)
@@ -144,14 +151,14 @@ def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
 def _each(value: Any, count: int) -> list[float] | None:
     """One a layer, above zero; None where it says none. A list that is too short repeats its last entry."""
     values = [number(one) for one in (value if isinstance(value, list) else [value])]
-    known = [one for one in values if one is not None and one > 0]
+    known = [one for one in values if one is not None and 0 < one <= MOST_WIDE]
     if not values or len(known) < len(values):
         return None
     return (known + known[-1:] * count)[:count]
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_WIDE
 
 
 def _plain(value: Any) -> Any:
