@@ -49,7 +49,7 @@ def derive(rows: Sequence[Mapping[str, Any]]) -> Derived | None:
     sizes = [None if one is None else one.sizes() for one in found]
     names = next(list(one) for one in sizes if one is not None)
     columns: Columns = {name: [None if one is None else one[name] for one in sizes] for name in names}
-    features = [None if one is None else one.features() for one in found]
+    features: list[Sequence[float] | None] = [None if one is None else one.features() for one in found]
     return Derived("transformers", columns, names[0], features, LEADING, OFFERED)
 
 
