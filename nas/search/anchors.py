@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nas.config import FEWEST_ANCHORS
 from nas.cost import cost
-from nas.quality.anchored import Anchored
+from nas.quality.anchored import Anchored, Features
+from nas.quality.benchmark import Informed
 from nas.quality.gaussian import informative
 from nas.quality.structure import Structure, structural
 from nas.records import Training
@@ -48,8 +49,7 @@ def choose(problem: Problem, allowed: list[Candidate], count: int, taken: Sequen
     ordered = sorted((one for one in allowed if one not in taken), key=lambda candidate: candidate.key)
     if count <= 0 or not ordered:
         return []
-    features = Structure(problem.space.survey).features(ordered)
-    return [ordered[index] for index in informative(features, count)]
+    return [ordered[index] for index in informative(features_of(problem).features(ordered), count)]
 
 
 def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
@@ -77,7 +77,13 @@ def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
     if len(usable) < FEWEST_ANCHORS:
         return None
     anchors = [known[key] for key in usable]
-    return Anchored(problem.space.survey, anchors, list(usable.values()), proxies=offered(problem, anchors))
+    proxies = offered(problem, anchors)
+    return Anchored(problem.space.survey, anchors, list(usable.values()), features_of(problem), proxies=proxies)
+
+
+def features_of(problem: Problem) -> Features:
+    """What tells the designs of the space apart: their structure, and what the shipped benchmark says of them."""
+    return Structure(problem.space.survey) if problem.benchmark is None else Informed(problem.benchmark)
 
 
 def offered(problem: Problem, candidates: Sequence[Candidate]) -> list[dict[str, float]]:

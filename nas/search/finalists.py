@@ -11,10 +11,12 @@ from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
 from nas.search.anchors import comparable, in_words, use_anchors
-from nas.search.funnel import funnel_of
+from nas.search.funnel import LIMITS, funnel_of
 from nas.search.problem import Problem, is_measurable
 from nas.search.rungs import climb, ladder
+from nas.search.session import Session
 from nas.search.training import train_all
+from nas.search.trials import try_one
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -28,17 +30,12 @@ def front(problem: Problem, evaluations: list[Evaluation]) -> list[Evaluation]:
     return [complete[index] for index in pareto.front(points)]
 
 
-def prove(
-    problem: Problem,
-    folder: RunFolder,
-    store: Store,
-    say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
-) -> None:
+def prove(session: Session) -> None:
     """Trains and measures what is not yet trained and measured, then exports the best by trained accuracy."""
+    problem, folder, store = session.problem, session.folder, session.store
+    say, progress, config = session.listener.say, session.listener.progress, session.config
     evaluations = store.evaluations(folder.study)
     best = front(problem, evaluations)
-    config = problem.config
     if not config.finalists or not best:
         return
     if problem.hears and config.data is None:
@@ -47,7 +44,7 @@ def prove(
     known = completed(evaluations)
     trainings = {}
     if problem.anchored and config.rungs == 1 and "quality" in problem.objectives and len(problem.objectives) > 1:
-        trainings = train_by_gain(problem, folder, store, known, say, progress)
+        trainings = train_by_gain(session, known)
     if not trainings:
         first = ladder(config.finalists, config.train_steps, config.rungs)[0].candidates
         chosen = [best[index].key for index in pareto.spread(first, range(len(best)))]
@@ -79,20 +76,15 @@ def trained_front(
     return {keys[place]: evaluated[keys[place]] for place in pareto.front(points)}
 
 
-def train_by_gain(
-    problem: Problem,
-    folder: RunFolder,
-    store: Store,
-    evaluated: Mapping[str, Candidate],
-    say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
-) -> dict[str, Training]:
+def train_by_gain(session: Session, evaluated: dict[str, Candidate]) -> dict[str, Training]:
     """The finalists one after the other: each is where its training is expected to gain most, given all before it.
 
     The front of the predictions alone is a poor choice while a dozen anchors are all that is known: what the score
-    takes for the best few are neighbours, right or wrong together.
+    takes for the best few are neighbours, right or wrong together. Any design that is allowed can be chosen; one that
+    no trial has evaluated is evaluated first, and joins `evaluated`.
     """
-    funnel = funnel_of(problem, list(evaluated.values()))
+    problem, folder, store, listener = session.problem, session.folder, session.store, session.listener
+    funnel = funnel_of(problem, list((session.allowed | evaluated).values()), at_most=LIMITS)
     funnel.queue.clear()  # the anchors stand for its spread beginning
     stored = store.trainings(folder.study)
     finalists: dict[str, Training] = {}
@@ -103,8 +95,14 @@ def train_by_gain(
                 finalists[key] = stored[key]
     tried = len(finalists)
     while tried < problem.config.finalists and (candidate := funnel.propose()) is not None:
+        if candidate.key not in evaluated:
+            if try_one(session, candidate).status != "complete":
+                funnel.tell_failed(candidate)
+                continue
+            evaluated[candidate.key] = candidate
         tried += 1
-        trained = train_all(problem, folder, store, {candidate.key: candidate}, say, progress, what="finalist")
+        one = {candidate.key: candidate}
+        trained = train_all(problem, folder, store, one, listener.say, listener.progress, what="finalist")
         finalists |= trained
         for training in trained.values():
             funnel.tell(candidate, _told(problem, training.accuracy_open), {})

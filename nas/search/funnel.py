@@ -6,7 +6,8 @@ expectation has a closed form (expected improvement, Jones et al. 1998, over all
 
     gain(x) = integral over t >= c(x) of E[max(0, q(x) - best(t))] dt,   best(t) = best quality evaluated within cost t
 
-taken as the mean over LIMITS cost limits t that are spread over the box of all costs. Every second evaluation takes the
+taken as the mean over LIMITS cost limits t that are spread over the box of all costs, and over as many more at its far
+corner as are asked for: with all that is allowed spent, quality counts for itself. Every second evaluation takes the
 deviations DOUBT times as large: a model of a few dozen trainings is wrong in ways that its own interval does not know,
 and the gain of a design that it misjudges is found in no other way. DOUBT was chosen on the first micro-VLM table.
 
@@ -26,7 +27,8 @@ from scipy.special import ndtr
 from nas.config import FEWEST_ANCHORS
 from nas.cost_rows import Matrix
 from nas.quality.gaussian import LINEAR, GaussianProcess, Kernel
-from nas.quality.structure import Structure, spread
+from nas.quality.structure import spread
+from nas.search.anchors import features_of
 from nas.search.problem import Problem
 from nas.search.proposer import Drawn
 from search_spaces import Candidate
@@ -43,14 +45,17 @@ KERNELS = tuple(
 class Funnel(Generic[Drawn]):
     """Proposes each of the designs once, as `Proposer` says; serves a replay and a search alike."""
 
-    def __init__(self, designs: Sequence[Drawn], costs: Matrix, features: Matrix, found: int, seed: int) -> None:
+    def __init__(
+        self, designs: Sequence[Drawn], costs: Matrix, features: Matrix, found: int, seed: int, at_most: int = 0
+    ) -> None:
         """costs: (n, m) to minimise; features: (n, d) that tell the designs apart.
 
         `found` is the place, among the values told, of the objective that an evaluation finds out; it is maximised.
+        `at_most`: limits at the far corner of the costs, beside the LIMITS that are spread.
         """
         self.designs, self.costs, self.features, self.found = designs, costs, features, found
         self.places = {design.key: place for place, design in enumerate(designs)}
-        self.limits = cost_limits(costs)
+        self.limits = np.vstack([cost_limits(costs), np.tile(costs.max(axis=0), (at_most, 1))])
         self.queue = _anchors(features, max(FEWEST_ANCHORS, ANCHORS), seed)
         self.generator = np.random.default_rng(seed)
         self.seen: set[str] = set()
@@ -99,12 +104,12 @@ class Funnel(Generic[Drawn]):
         return int(rest[int(np.argmax(gains))])
 
 
-def funnel_of(problem: Problem, candidates: Sequence[Candidate]) -> Funnel:
+def funnel_of(problem: Problem, candidates: Sequence[Candidate], at_most: int = 0) -> Funnel:
     """A funnel over candidates whose costs are known; it finds out their quality."""
     found = problem.objectives.index("quality")
     gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in candidates])
-    features = Structure(problem.space.survey).features(candidates)
-    return Funnel(candidates, -np.delete(gains, found, axis=1), features, found, problem.config.seed)
+    costs, features = -np.delete(gains, found, axis=1), features_of(problem).features(candidates)
+    return Funnel(candidates, costs, features, found, problem.config.seed, at_most)
 
 
 def cost_limits(costs: Matrix) -> Matrix:

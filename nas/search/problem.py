@@ -25,6 +25,7 @@ from nas.latency.compose import compose
 from nas.latency.estimate import Setting, estimate, known_calibration
 from nas.latency.runners import runner_for
 from nas.latency.terms import has_blocks, needed
+from nas.quality.benchmark import Benchmark, speaks_of
 from nas.quality.prior import prior
 from nas.records import Latency, Quality
 from nas.workload import Workload
@@ -105,8 +106,26 @@ class Problem:
         return True
 
     def quality(self, candidate: Candidate) -> Quality:
-        """Predicted from the run's anchors, or by the closed-form prior where it has none."""
-        return self.anchored.get(candidate.key) or prior(candidate, cost(candidate, self.workload))
+        """Predicted from the run's anchors; where it has none by the shipped benchmark or the closed-form prior."""
+        found = self.anchored.get(candidate.key) or self._informed.get(candidate.key)
+        if found is None and self.benchmark is not None:
+            found = self._informed[candidate.key] = self.benchmark.predict([candidate])[0]
+        return found or prior(candidate, cost(candidate, self.workload))
+
+    @cached_property
+    def benchmark(self) -> Benchmark | None:
+        """Where the shipped benchmark has trained with every encoder of a space that is enumerated."""
+        if not self.space.enumerable or self.hears or not speaks_of(self.space.survey):
+            return None
+        return Benchmark(self.space.survey)
+
+    @cached_property
+    def _informed(self) -> dict[str, Quality]:
+        """What the benchmark predicts, by key."""
+        if self.benchmark is None:
+            return {}
+        known = [*self.space.survey, self.baseline]
+        return {one.key: told for one, told in zip(known, self.benchmark.predict(known), strict=True)}
 
     def score_by(self, anchored: dict[str, Quality]) -> None:
         """From now on `quality` is what the run's trained models say."""

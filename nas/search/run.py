@@ -57,7 +57,7 @@ def _search(
         anchored = time.monotonic()
         run_trials(session)
         tried = time.monotonic()
-        prove(session.problem, session.folder, session.store, listener.say, listener.progress)
+        prove(session)
         if is_new and not session.warm.outcomes:
             _compare_time(session, tried - anchored - session.solving_s, anchored - begun + time.monotonic() - tried)
     except StorageError:  # what could be said of it could not be written either

@@ -70,6 +70,19 @@ def run_trials(session: Session) -> None:
     session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
 
 
+def try_one(session: Session, candidate: Candidate) -> Evaluation:
+    """One more trial, of a design that is to be trained: it is built, scored and stored as every other."""
+    config = session.config
+    task = _task(config, candidate)
+    workers = executor(evaluate, 1, config.trial_timeout_s + KILL_AFTER_S, None, config.apart)
+    with closing(workers), pinned(TRIAL_THREADS):
+        workers.submit(task)
+        _, outcome = workers.next_outcome()
+    evaluation = _record(session, candidate, outcome)
+    _keep(session, evaluation)
+    return evaluation
+
+
 def _workers(session: Session, apart: bool) -> Executor:
     """`apart`: a single worker has a process of its own, as was asked, or since the last session ended in a trial."""
     config = session.config
