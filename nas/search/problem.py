@@ -114,7 +114,7 @@ class Problem:
 
     @cached_property
     def benchmark(self) -> Benchmark | None:
-        """Where the shipped benchmark has trained with every encoder of a space that is enumerated."""
+        """Where the shipped benchmark has trained with most encoders of a space that is enumerated."""
         if not self.space.enumerable or self.hears or not speaks_of(self.space.survey):
             return None
         return Benchmark(self.space.survey)
