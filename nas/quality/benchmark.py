@@ -1,8 +1,8 @@
 """What the shipped benchmark says of a design: `proxies/reference/microvlm.jsonl`, micro-VLMs that were trained.
 
-A Gaussian process on their accuracies scores the designs of any space most of whose encoders stand in the benchmark; it
-is their prior. Tasks and language models of a run are others than the benchmark's: its order carries over better than its
-level, and `Informed` lets a run's own anchors correct both.
+A Gaussian process on their accuracies is the prior of every space most of whose encoders stand in the benchmark. Tasks
+and language models of a run are others than the benchmark's: its order carries over better than its level, and
+`Informed` lets a run's own anchors correct both.
 """
 
 from __future__ import annotations
