@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stored_runs import designs
 
 import nas.workload
 import search_spaces
@@ -216,6 +217,15 @@ def test_only_what_fits_the_budget_is_measured_and_a_second_time_what_it_lacked(
     families = Counter(map(family, found.chosen))
     assert set(families) == set(map(family, blocks)) and min(families.values()) >= LEAST_POINTS
     assert plan(blocks, (), None, 1.5).passes == PASSES and not plan(blocks, (), None, 1.5).is_bounded
+
+
+def test_a_small_space_is_measured_in_fewer_passes_before_any_of_it_is_fitted() -> None:
+    few = needed(designs(4)[0], WORKLOAD)
+    all_s = plan(few, (), None, 1.5).seconds_of_all
+    found = [plan(few, (), share * all_s, 1.5) for share in (1.01, 0.5, 0.1)]
+    assert [one.passes for one in found] == [PASSES, 1, 1]
+    assert [one.is_bounded for one in found] == [False, False, True]
+    assert found[1].seconds == pytest.approx(all_s / PASSES)
 
 
 def test_a_decoder_that_was_not_measured_follows_those_that_were() -> None:

@@ -24,6 +24,7 @@ from nas.depth import kept_layers
 from nas.model.language import language_config
 from nas.model.layer_order import calibration_order, influence_order
 from nas.model.pretrained import tokenizer, weights
+from nas.train.packing import bfloat16_is_fast
 from search_spaces.catalogue import language_model
 
 NAME = "smollm2-135m"
@@ -93,7 +94,7 @@ def heal(decoder: LlamaForCausalLM, ids: torch.Tensor) -> float:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min((step + 1) / WARM_UP, (STEPS - step) / (STEPS - WARM_UP))
         batch = ids[torch.randint(len(ids), (BATCH,), generator=generator)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
             loss = decoder(input_ids=batch, labels=batch, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

@@ -42,11 +42,7 @@ class Plan:
     seconds: float  # for these
     fitted: int  # blocks that are left out, beside connectors
     seconds_of_all: float
-
-    @property
-    def passes(self) -> int:
-        """What others are fitted to is measured once: one pass errs by less than the fit."""
-        return 1 if self.is_bounded else PASSES
+    passes: int  # one over what others are fitted to: it errs by less than the fit
 
     @property
     def is_bounded(self) -> bool:
@@ -54,7 +50,7 @@ class Plan:
 
 
 def plan(blocks: Iterable[BlockSpec], stored: Iterable[str], budget_s: float | None, canary_ms: float) -> Plan:
-    """All blocks but most connectors, if that takes at most `budget_s`; else a spread choice of about so long.
+    """All blocks but most connectors, in as many passes as `budget_s` allows; if in none, a choice of about so long.
 
     Of what is `stored` (keys) already, only kinds and components that have too few are measured further.
     """
@@ -63,9 +59,10 @@ def plan(blocks: Iterable[BlockSpec], stored: Iterable[str], budget_s: float | N
     every = [block for block in wanted.values() if block.kind != "projector" or block.key in sampled]
     known = set(stored)
     new = [block for block in every if block.key not in known]
-    all_s = PASSES * Clock(canary_ms).add_all(new)
-    if budget_s is None or all_s <= budget_s:
-        return Plan(every, new, all_s, 0, all_s)
+    once_s = Clock(canary_ms).add_all(new)
+    passes = next((count for count in range(PASSES, 0, -1) if budget_s is None or count * once_s <= budget_s), 0)
+    if passes:
+        return Plan(every, new, passes * once_s, 0, PASSES * once_s, passes)
     clock = Clock(canary_ms)
     kept = [block for block in wanted.values() if block.key in known]
     new = [block for block in wanted.values() if block.key not in known and _made_bytes(block) <= MOST_MADE_BYTES]
@@ -73,7 +70,7 @@ def plan(blocks: Iterable[BlockSpec], stored: Iterable[str], budget_s: float | N
     chosen = affordable(new, kept, budget_s, clock)
     measured = {block.key for block in (*kept, *chosen)}
     fitted = sum(block.key not in measured for block in every)
-    return Plan([*kept, *chosen], chosen, Clock(canary_ms).add_all(chosen), fitted, all_s)
+    return Plan([*kept, *chosen], chosen, Clock(canary_ms).add_all(chosen), fitted, PASSES * once_s, 1)
 
 
 def affordable(

@@ -26,7 +26,7 @@ def train(
     recipe: Recipe,
     on_step: Callable[[int, float], None],
 ) -> list[tuple[int, float]]:
-    """Trains in place; (step, loss) of every step. AdamW, linear warm-up, cosine decay, bfloat16 autocast."""
+    """Trains in place; (step, loss) of every step. AdamW, linear warm-up, cosine decay, bfloat16 where it is fast."""
     torch.manual_seed(recipe.seed)
     model.train()
     from_scratch = not isinstance(features, Clips) and features.ndim == 4  # pixels: the encoder learns too
