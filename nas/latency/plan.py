@@ -60,8 +60,8 @@ def plan(blocks: Iterable[BlockSpec], stored: Iterable[str], budget_s: float | N
     known = set(stored)
     new = [block for block in every if block.key not in known]
     once_s = Clock(canary_ms).add_all(new)
-    passes = next((count for count in range(PASSES, 0, -1) if budget_s is None or count * once_s <= budget_s), 0)
-    if passes:
+    passes = PASSES if budget_s is None or not once_s else min(PASSES, int(budget_s / once_s))
+    if budget_s is None or passes:
         return Plan(every, new, passes * once_s, 0, PASSES * once_s, passes)
     clock = Clock(canary_ms)
     kept = [block for block in wanted.values() if block.key in known]

@@ -77,7 +77,8 @@ def hidden_states(
 @cache
 def bfloat16_is_fast() -> bool:
     """Whether oneDNN multiplies it on this processor; without (AVX2) torch takes 70 times as long as in float32."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _mask(owner: Tensor) -> Tensor:
