@@ -27,7 +27,7 @@ TEXT_COLUMNS = {"key", "design", "status", "score", "violates or fails"}
 CONTROLS = {"displayModeBar": False, "responsive": True}  # drag zooms, a double click goes back
 LABELS = {
     "trained:short": "accuracy on open (not yes/no) questions of held-out images after the stated steps; 95 % Wilson interval",
-    "predicted:prior": "an estimate from the structure alone, before any training; its interval is wide because it is uncalibrated",
+    "predicted:prior": "an estimate before any training of this run: from the shipped benchmark where it knows most encoders, else by the structure alone; not calibrated for this task",
     "predicted:anchored": "fitted on models of this very space that were trained for this run; interval: 80 %, from the spread of the fit",
     "measured": "whole requests timed end to end on the device; from the sum of the fastest parts to the 90th percentile",
     "composed": "summed from blocks that were measured on the device; interval: block noise and the method's error",

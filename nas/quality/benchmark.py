@@ -40,10 +40,12 @@ def speaks_of(candidates: Sequence[Candidate]) -> bool:
 
 
 class Benchmark:
-    """Predicts the accuracy of designs of `space` from the trained ones."""
+    """Predicts the accuracy of designs of `space` from the trained ones, or from `known` in their place."""
 
-    def __init__(self, space: Sequence[Candidate]) -> None:
-        designs, accuracies = trained()
+    def __init__(
+        self, space: Sequence[Candidate], known: tuple[Sequence[Candidate], Sequence[float]] | None = None
+    ) -> None:
+        designs, accuracies = known or trained()
         self.space = space
         self.structure = Structure([*designs, *space])
         self.process = GaussianProcess(self.structure.features(designs), accuracies)
