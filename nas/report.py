@@ -63,6 +63,8 @@ def read(folder: RunFolder) -> Run:
     anchored = use_anchors(problem, trainings) if config.anchors else None
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency
+        if evaluation.quality is not None:
+            problem.known_quality[evaluation.key] = evaluation.quality
     file = folder.path / ENV
     environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     environment.pop("installed", None)  # long, and in the file

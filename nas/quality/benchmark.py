@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -54,6 +54,11 @@ class Benchmark:
         """(candidates,) expected accuracies."""
         return self.process.predict(self.structure.features(candidates))[0]
 
+    @cached_property
+    def of_space(self) -> dict[str, Quality]:
+        """What it predicts of every design of the space, by key."""
+        return {one.key: told for one, told in zip(self.space, self.predict(self.space), strict=True)}
+
     def predict(self, candidates: Sequence[Candidate]) -> list[Quality]:
         """One Quality a candidate, with an 80 % interval."""
         means, deviations = self.process.predict(self.structure.features(candidates))
@@ -61,6 +66,12 @@ class Benchmark:
             Quality(inside(mean), inside(mean - half), inside(mean + half), "predicted:prior")
             for mean, half in zip(means.tolist(), (Z80 * deviations).tolist(), strict=True)
         ]
+
+
+@lru_cache(maxsize=2)
+def benchmark_of(space: tuple[Candidate, ...]) -> Benchmark:
+    """Fitted once, though a report defines the run's problem anew each time that it is written."""
+    return Benchmark(space)
 
 
 class Informed:

@@ -25,7 +25,7 @@ from nas.latency.compose import compose
 from nas.latency.estimate import Setting, estimate, known_calibration
 from nas.latency.runners import runner_for
 from nas.latency.terms import has_blocks, needed
-from nas.quality.benchmark import Benchmark, speaks_of
+from nas.quality.benchmark import Benchmark, benchmark_of, speaks_of
 from nas.quality.prior import prior
 from nas.records import Latency, Quality
 from nas.workload import Workload
@@ -46,6 +46,7 @@ class Problem:
     objectives: list[str]
     timings: dict[str, Mapping[str, BlockTiming]] = field(default_factory=dict)  # by device, then block key
     known_latency: dict[str, dict[str, Latency]] = field(default_factory=dict)  # by key: what a run has stored
+    known_quality: dict[str, Quality] = field(default_factory=dict)  # the same
     anchored: dict[str, Quality] = field(default_factory=dict)  # by key, once anchors are trained
     _composed: dict[str, dict[str, Latency]] = field(default_factory=dict, repr=False)  # by key, by these timings
 
@@ -106,26 +107,19 @@ class Problem:
         return True
 
     def quality(self, candidate: Candidate) -> Quality:
-        """Predicted from the run's anchors; where it has none by the shipped benchmark or the closed-form prior."""
-        found = self.anchored.get(candidate.key) or self._informed.get(candidate.key)
-        if found is None and self.benchmark is not None:
-            found = self._informed[candidate.key] = self.benchmark.predict([candidate])[0]
-        return found or prior(candidate, cost(candidate, self.workload))
+        """Predicted from the run's anchors, or as stored; else by the shipped benchmark or the closed-form prior."""
+        if found := self.anchored.get(candidate.key) or self.known_quality.get(candidate.key):
+            return found
+        if self.benchmark is None:
+            return prior(candidate, cost(candidate, self.workload))
+        return self.benchmark.of_space.get(candidate.key) or self.benchmark.predict([candidate])[0]
 
     @cached_property
     def benchmark(self) -> Benchmark | None:
         """Where the shipped benchmark has trained with most encoders of a space that is enumerated."""
         if not self.space.enumerable or self.hears or not speaks_of(self.space.survey):
             return None
-        return Benchmark(self.space.survey)
-
-    @cached_property
-    def _informed(self) -> dict[str, Quality]:
-        """What the benchmark predicts, by key."""
-        if self.benchmark is None:
-            return {}
-        known = [*self.space.survey, self.baseline]
-        return {one.key: told for one, told in zip(known, self.benchmark.predict(known), strict=True)}
+        return benchmark_of(self.space.survey)
 
     def score_by(self, anchored: dict[str, Quality]) -> None:
         """From now on `quality` is what the run's trained models say."""

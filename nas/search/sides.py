@@ -68,6 +68,8 @@ def _obstacle(problem: Problem) -> str:
         return "on a measured device it would need the blocks of every design"
     if problem.config.anchors:
         return "a score that is fitted on anchors is no sum of two sides"
+    if problem.benchmark is not None:
+        return "what the shipped benchmark says of quality is no sum of two sides"
     if problem.config.runtime != "torch-eager":
         return f"runtime {problem.config.runtime} does not run every design"
     if other or least:
