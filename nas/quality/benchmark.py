@@ -1,6 +1,6 @@
 """What the shipped benchmark says of a design: `proxies/reference/microvlm.jsonl`, micro-VLMs that were trained.
 
-A Gaussian process on their accuracies is the prior of every space most of whose encoders stand in the benchmark. Tasks
+A Gaussian process on their accuracies is the prior of spaces of its axes, most of whose encoders stand in it. Tasks
 and language models of a run are others than the benchmark's: its order carries over better than its level, and
 `Informed` lets a run's own anchors correct both.
 """
@@ -20,7 +20,7 @@ from nas.quality.gaussian import Z80, GaussianProcess
 from nas.quality.prior import inside
 from nas.quality.structure import Structure
 from nas.records import Quality
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import OPTIONAL, Candidate
 
 
 @cache
@@ -34,8 +34,16 @@ def trained() -> tuple[tuple[Candidate, ...], tuple[float, ...]]:
 
 
 def speaks_of(candidates: Sequence[Candidate]) -> bool:
-    """Whether the benchmark has trained with the encoder of half of them or more; the others go by their sizes."""
-    known = {candidate.encoder for candidate in trained()[0]}
+    """Whether the benchmark has trained with the encoder of half of them or more; the others go by their sizes.
+
+    Not where one has what no model of the benchmark had: tiles, pruning, narrow weights, a second encoder. Which of the
+    layers of a pretrained LM stay is left aside.
+    """
+    designs = trained()[0]
+    had = {name: {getattr(one, name) for one in designs} for name in OPTIONAL if name != "lm_layers"}
+    if any(getattr(candidate, name) not in values for candidate in candidates for name, values in had.items()):
+        return False
+    known = {one.encoder for one in designs}
     return 2 * sum(candidate.encoder in known for candidate in candidates) >= len(candidates)
 
 
