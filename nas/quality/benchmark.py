@@ -58,22 +58,30 @@ class Benchmark:
         self.structure = Structure([*designs, *space])
         self.process = GaussianProcess(self.structure.features(designs), accuracies)
 
-    def means(self, candidates: Sequence[Candidate]) -> Matrix:
-        """(candidates,) expected accuracies."""
-        return self.process.predict(self.structure.features(candidates))[0]
+    def posterior(self, candidates: Sequence[Candidate]) -> tuple[Matrix, Matrix]:
+        """(candidates,) expected accuracies and their standard deviations."""
+        return self.process.predict(self.structure.features(candidates))
+
+    @cached_property
+    def posterior_of_space(self) -> tuple[Matrix, Matrix]:
+        """The same of every design of the space."""
+        return self.posterior(self.space)
 
     @cached_property
     def of_space(self) -> dict[str, Quality]:
         """What it predicts of every design of the space, by key."""
-        return {one.key: told for one, told in zip(self.space, self.predict(self.space), strict=True)}
+        return {one.key: told for one, told in zip(self.space, _told(*self.posterior_of_space), strict=True)}
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Quality]:
         """One Quality a candidate, with an 80 % interval."""
-        means, deviations = self.process.predict(self.structure.features(candidates))
-        return [
-            Quality(inside(mean), inside(mean - half), inside(mean + half), "predicted:prior")
-            for mean, half in zip(means.tolist(), (Z80 * deviations).tolist(), strict=True)
-        ]
+        return _told(*self.posterior(candidates))
+
+
+def _told(means: Matrix, deviations: Matrix) -> list[Quality]:
+    return [
+        Quality(inside(mean), inside(mean - half), inside(mean + half), "predicted:prior")
+        for mean, half in zip(means.tolist(), (Z80 * deviations).tolist(), strict=True)
+    ]
 
 
 @lru_cache(maxsize=2)
@@ -94,10 +102,11 @@ class Informed:
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
         self.structure = Structure(benchmark.space)
-        told = benchmark.means(benchmark.space)
+        told, _ = benchmark.posterior_of_space
         self.mean, self.scale = float(told.mean()), float(told.std()) or 1.0
 
     def features(self, candidates: Sequence[Candidate]) -> Matrix:
         """(candidates, features)."""
-        told = (self.benchmark.means(candidates) - self.mean) / self.scale
-        return np.hstack([self.OWN * self.structure.features(candidates), self.TOLD * told[:, None]])
+        told, _ = self.benchmark.posterior(candidates)
+        standard = (told - self.mean) / self.scale
+        return np.hstack([self.OWN * self.structure.features(candidates), self.TOLD * standard[:, None]])

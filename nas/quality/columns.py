@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -128,8 +128,13 @@ def _only(columns: Sequence[str], saying: re.Pattern[str]) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def varies(values: Iterable[float | None]) -> bool:
+    """Whether two of those that are known differ."""
+    return len({*values} - {None}) >= 2
+
+
 def _varying(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    return [name for name in columns if len({number(row.get(name)) for row in rows} - {None}) >= 2]
+    return [name for name in columns if varies(number(row.get(name)) for row in rows)]
 
 
 def falls(column: str) -> bool:

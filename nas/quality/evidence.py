@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.errors import ConfigError
 from nas.quality.agreement import BandAgreement, agreement, agreement_at_equal_cost, bootstrap, top_overlap
-from nas.quality.columns import Row, number
+from nas.quality.columns import Row, number, varies
 from search_spaces.reading import hint
 
 
@@ -63,7 +63,7 @@ def compare(
     columns = {
         name: [number(row.get(name)) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)
     }
-    numeric = {name: values for name, values in columns.items() if _varies(values)}  # a constant ranks nothing
+    numeric = {name: values for name, values in columns.items() if varies(values)}  # a constant ranks nothing
     for wanted in filter(None, (params, latency, depth, width)):  # but may say that all are of one cost
         if any(value is not None for value in columns.get(wanted, ())):
             numeric[wanted] = columns[wanted]
@@ -108,10 +108,6 @@ def noise_ceiling(rows: Sequence[Row], *, truth: str, design: str) -> NoiseCeili
     ]
     rho = fmean(one.spearman_rho or 0.0 for one in found)
     return NoiseCeiling(len(repeated), rho, fmean(one.kendall_tau or 0.0 for one in found))
-
-
-def _varies(values: Sequence[float | None]) -> bool:
-    return len({*values} - {None}) >= 2
 
 
 def _rank(

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nas.config import FEWEST_ANCHORS
 from nas.cost import cost
-from nas.quality.anchored import Anchored, Features
-from nas.quality.benchmark import Informed
+from nas.quality.anchored import Anchored
 from nas.quality.gaussian import informative
-from nas.quality.structure import Structure, structural
+from nas.quality.structure import structural
 from nas.records import Training
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
@@ -49,7 +48,7 @@ def choose(problem: Problem, allowed: list[Candidate], count: int, taken: Sequen
     ordered = sorted((one for one in allowed if one not in taken), key=lambda candidate: candidate.key)
     if count <= 0 or not ordered:
         return []
-    return [ordered[index] for index in informative(features_of(problem).features(ordered), count)]
+    return [ordered[index] for index in informative(problem.features.features(ordered), count)]
 
 
 def use_anchors(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
@@ -78,12 +77,7 @@ def fit(problem: Problem, trainings: Mapping[str, Training]) -> Anchored | None:
         return None
     anchors = [known[key] for key in usable]
     proxies = offered(problem, anchors)
-    return Anchored(problem.space.survey, anchors, list(usable.values()), features_of(problem), proxies=proxies)
-
-
-def features_of(problem: Problem) -> Features:
-    """What tells the designs of the space apart: their structure, and what the shipped benchmark says of them."""
-    return Structure(problem.space.survey) if problem.benchmark is None else Informed(problem.benchmark)
+    return Anchored(problem.space.survey, anchors, list(usable.values()), problem.features, proxies=proxies)
 
 
 def offered(problem: Problem, candidates: Sequence[Candidate]) -> list[dict[str, float]]:

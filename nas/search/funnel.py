@@ -28,7 +28,6 @@ from nas.config import FEWEST_ANCHORS
 from nas.cost_rows import Matrix
 from nas.quality.gaussian import LINEAR, GaussianProcess, Kernel
 from nas.quality.structure import spread
-from nas.search.anchors import features_of
 from nas.search.problem import Problem
 from nas.search.proposer import Drawn
 from search_spaces import Candidate
@@ -108,7 +107,7 @@ def funnel_of(problem: Problem, candidates: Sequence[Candidate], at_most: int = 
     """A funnel over candidates whose costs are known; it finds out their quality."""
     found = problem.objectives.index("quality")
     gains = np.array([problem.maximised(problem.metrics(candidate)) for candidate in candidates])
-    costs, features = -np.delete(gains, found, axis=1), features_of(problem).features(candidates)
+    costs, features = -np.delete(gains, found, axis=1), problem.features.features(candidates)
     return Funnel(candidates, costs, features, found, problem.config.seed, at_most)
 
 

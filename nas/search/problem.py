@@ -25,8 +25,10 @@ from nas.latency.compose import compose
 from nas.latency.estimate import Setting, estimate, known_calibration
 from nas.latency.runners import runner_for
 from nas.latency.terms import has_blocks, needed
-from nas.quality.benchmark import Benchmark, benchmark_of, speaks_of
+from nas.quality.anchored import Features
+from nas.quality.benchmark import Benchmark, Informed, benchmark_of, speaks_of
 from nas.quality.prior import prior
+from nas.quality.structure import Structure
 from nas.records import Latency, Quality
 from nas.workload import Workload
 from search_spaces import Candidate, SearchSpace, load_candidate
@@ -120,6 +122,11 @@ class Problem:
         if not self.space.enumerable or self.hears or not speaks_of(self.space.survey):
             return None
         return benchmark_of(self.space.survey)
+
+    @cached_property
+    def features(self) -> Features:
+        """What tells its designs apart: their structure, and what the shipped benchmark says of them."""
+        return Structure(self.space.survey) if self.benchmark is None else Informed(self.benchmark)
 
     def score_by(self, anchored: dict[str, Quality]) -> None:
         """From now on `quality` is what the run's trained models say."""
