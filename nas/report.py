@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nas.quality.anchored import Anchored
     from nas.search.problem import Problem
 
-KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "rivals", "rungs")  # what a run notes of itself
+KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "to_beat", "rungs")  # what a run notes of itself
 MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
 
 
@@ -133,21 +133,22 @@ def _confidence(run: Run) -> dict[str, dict[str, Any]]:
 
     Of what was evaluated and of the front of what was weighed, for a design that nobody built may beat it.
     """
-    from nas.search.exact import confidence, in_words, spreads
+    from nas.search.confidence import confidence, errors, in_logs, in_words
     from search_spaces import Candidate
 
     problem = run.problem
     complete = [e for e in run.evaluations if e.status == "complete" and e.quality]
     if not complete:
         return {}
-    gains = [problem.maximised(problem.metrics(Candidate.model_validate(e.candidate))) for e in complete]
-    deviations = [spreads(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
-    keys, rivals = {one.key for one in complete}, json.loads(run.meta["rivals"] or '{"keys": []}')
-    for place, key in enumerate(rivals["keys"]):
+    metrics = (problem.metrics(Candidate.model_validate(e.candidate)) for e in complete)
+    gains = in_logs(problem.objectives, [problem.maximised(each) for each in metrics]).tolist()
+    doubts = [errors(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
+    keys, to_beat = {one.key for one in complete}, json.loads(run.meta["to_beat"] or '{"keys": []}')
+    for place, key in enumerate(to_beat["keys"]):
         if key not in keys:
-            gains.append(rivals["gains"][place])
-            deviations.append(rivals["deviations"][place])
-    shares = confidence(np.array(gains), np.array(deviations))
+            gains.append(to_beat["gains"][place])
+            doubts.append(to_beat["errors"][place])
+    shares = confidence(np.array(gains), np.array(doubts))
     return {
         one.key: {"share": float(share), "verdict": in_words(float(share))}
         for one, share in zip(complete, shares[: len(complete)], strict=True)

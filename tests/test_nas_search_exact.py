@@ -19,7 +19,7 @@ from nas.errors import NothingFeasibleError, RunError
 from nas.pareto import beaten, dominates, front, front_mask
 from nas.report import document
 from nas.run_folder import RunFolder
-from nas.search.exact import Weighed, in_words, weigh
+from nas.search.exact import weigh
 from nas.search.problem import Problem, define
 from nas.search.resolve import resolve
 from nas.store import Store
@@ -75,17 +75,6 @@ def test_quality_is_not_judged_by_the_prior_where_anchors_will_say_better() -> N
     assert asked.violations(asked.metrics(asked.space.candidates[0])) == {}
 
 
-def test_confidence_is_one_apart_and_a_coin_between_twins() -> None:
-    made = tuple(designs(3))
-    apart = Weighed(made, np.array([[1.0, 1], [2, 0], [0, 2]]), np.full((3, 2), 1e-6))
-    assert apart.confidence.tolist() == [1, 1, 1]
-    twins = Weighed(made, np.array([[1.0, 0], [1, 0], [-9, -9]]), np.array([[0.1, 0], [0.1, 0], [0.1, 0]]))
-    assert twins.confidence[:2] == pytest.approx(0.5, abs=0.1) and twins.confidence[2] == 0
-    assert [in_words(share) for share in (1, 0.6, 0.2)] == [
-        "on the front", "probably on the front", "not told apart from neighbours",
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [evaluation(candidate, DEVICE, 1.0 + place) for place, candidate in enumerate(designs(6))]
@@ -96,14 +85,14 @@ def test_a_design_that_was_weighed_and_never_built_counts_against_those_that_wer
     folder = RunFolder(run)
     before = {one["key"]: one["confidence"]["share"] for one in document(folder)["front"]}
     with closing(Store(folder.default_storage)) as store:
-        rivals = {"keys": ["unbuilt"], "gains": [[1e6, 0.0]], "deviations": [[0.0, 0.0]]}
-        store.set_meta(f"rivals:{folder.study}", json.dumps(rivals))
+        to_beat = {"keys": ["unbuilt"], "gains": [[1e6, 0.0]], "errors": [[[0.0] * 4, [0.0] * 4]]}
+        store.set_meta(f"to_beat:{folder.study}", json.dumps(to_beat))
     try:
         assert before and max(before.values()) > 0
         assert {one["confidence"]["share"] for one in document(folder)["front"]} == {0}
     finally:
         with closing(Store(folder.default_storage)) as store:
-            store.set_meta(f"rivals:{folder.study}", json.dumps({"keys": []}))
+            store.set_meta(f"to_beat:{folder.study}", json.dumps({"keys": []}))
 
 
 def test_a_run_is_solved_again_without_a_new_evaluation(run: Path) -> None:

@@ -12,7 +12,8 @@ from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerE
 from nas.latency.device import Device
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
-from nas.search.exact import in_words, weigh
+from nas.search.confidence import in_words
+from nas.search.exact import weigh
 from nas.search.gate import fitting
 from nas.search.problem import Problem, define, is_measurable
 from nas.search.sides import front_of_sides

@@ -115,8 +115,8 @@ def _weigh(session: Session) -> Weighed:
     )
     front = [weighed.candidates[place].key for place in weighed.front]
     store.set_meta(f"exact:{study}", json.dumps({"exact": not why_not, "weighed": count, "front": front}))
-    rivals = {"gains": weighed.gains[weighed.front].tolist(), "deviations": weighed.deviations[weighed.front].tolist()}
-    store.set_meta(f"rivals:{study}", json.dumps({"keys": front, **rivals}))
+    to_beat = {"gains": weighed.gains[weighed.front].tolist(), "errors": weighed.errors[weighed.front].tolist()}
+    store.set_meta(f"to_beat:{study}", json.dumps({"keys": front, **to_beat}))
     return weighed
 
 
