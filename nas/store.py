@@ -22,7 +22,7 @@ from nas.records import Cost, Evaluation, Latency, ProxyScore, Quality, Training
 from nas.store_schema import BLOCKS, DRIVERS, EVALUATIONS, MEASUREMENTS, META, TRAININGS, bring_up_to_date
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from nas.trial_storage import TrialStorage
 
 Result = TypeVar("Result")
 LOCK_TIMEOUT_S = 60
@@ -78,12 +78,12 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def optuna_storage(url: str) -> RDBStorage:
-    """Optuna's own storage on the same database, as patient with locks as ours."""
-    import optuna
+def optuna_storage(url: str) -> TrialStorage:
+    """Optuna's storage on the same database, as patient with locks as ours."""
+    from nas.trial_storage import TrialStorage
 
     sqlite = make_url(url).get_backend_name() == "sqlite"
-    storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(sqlite))
+    storage = TrialStorage(url, engine_kwargs=_engine_options(sqlite))
     if sqlite:  # else every one of its commits waits for the disk
         event.listen(storage.engine, "connect", _prepare_sqlite)
         storage.engine.dispose()
