@@ -1,7 +1,8 @@
-"""Trials a second by one worker in process and by two of Ray: `python bench/search/workers.py [--trials 60]`.
+"""Trials a second by one worker in process and by two of Ray, in turn: `python bench/search/workers.py [--trials 60]`.
 
 Proxy-only trials of `pocket` on an estimated device, the same candidates both times; counted from the end of the trial
-at which all workers had warmed up. Needs a quiet machine with two cores.
+at which all workers had warmed up. The first run of each may still fill the cache folder, the later ones find what
+encoders make of the probe there. Needs a quiet machine with two cores.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nas.search.run import run
 from nas.search.session import Listener
 
 WARM = 4  # trials that are not counted
+ROUNDS = 3
 DEVICE = "raspberry-pi-5-8gb"
 
 
@@ -40,16 +42,17 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--trials", type=int, default=60)
     given = arguments.parse_args()
-    rates = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for workers in (1, 2):
-            found = ends(workers, given.trials, Path(folder))
-            rates[workers] = (len(found) - WARM) / (found[-1] - found[WARM - 1])
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(ROUNDS):
+        for workers, found in rates.items():
+            with tempfile.TemporaryDirectory() as folder:
+                times = ends(workers, given.trials, Path(folder))
+            found.append((len(times) - WARM) / (times[-1] - times[WARM - 1]))
             print(
-                f"{workers} worker(s): first trial after {found[0]:.1f} s, {rates[workers]:.2f} trials a second",
-                flush=True,
+                f"{workers} worker(s): first trial after {times[0]:.1f} s, {found[-1]:.2f} trials a second", flush=True
             )
-    print(f"two workers are {rates[2] / rates[1]:.2f} times as fast as one")
+    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+    print(f"two workers to one, round by round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
 if __name__ == "__main__":
