@@ -22,7 +22,7 @@ from nas.records import Cost, Evaluation, Latency, ProxyScore, Quality, Training
 from nas.store_schema import BLOCKS, DRIVERS, EVALUATIONS, MEASUREMENTS, META, TRAININGS, bring_up_to_date
 
 if TYPE_CHECKING:
-    from nas.trial_storage import TrialStorage
+    from nas.store_trials import TrialStorage
 
 Result = TypeVar("Result")
 LOCK_TIMEOUT_S = 60
@@ -80,7 +80,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 def optuna_storage(url: str) -> TrialStorage:
     """Optuna's storage on the same database, as patient with locks as ours."""
-    from nas.trial_storage import TrialStorage
+    from nas.store_trials import TrialStorage
 
     sqlite = make_url(url).get_backend_name() == "sqlite"
     storage = TrialStorage(url, engine_kwargs=_engine_options(sqlite))

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 ROOMS = {
     "ray": ("nas/ray_",),
     "sqlalchemy": ("nas/store",),
-    "optuna": ("nas/search/", "nas/store.py", "nas/report", "nas/figures.py"),
+    "optuna": ("nas/search/", "nas/store", "nas/report", "nas/figures.py"),
     "optuna_dashboard": ("nas/search/",),
 }
 HEAVY = ("torch", "transformers", "timm", "ray", "optuna", "sqlalchemy", "plotly", "scipy", "sklearn", "torchvision")

@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import inspect, text
 
-from nas.trial_storage import TrialStorage
+from nas.store_trials import TrialStorage
 
 AXES = {"encoder": CategoricalDistribution(["a", "b"]), "depth": CategoricalDistribution([2, 4, 6])}
 
