@@ -4,8 +4,9 @@
 
 HAND holds three designs of `pocket` that a careful engineer would pick for `latency_ms <= 40% of baseline` on this
 machine, stated before the search. The search trains anchors, fits its score on them and trains its finalists. As many
-random designs that keep the limit as the search has trained are trained once; three of their front stay. Finalists, hand
-and random designs are then trained by one recipe to one budget with each seed, and measured in the same rounds.
+random designs that keep the limit as the search has trained are trained once; the best of them stays. It, the designs by
+hand and three of the search's front are then trained by one recipe to one budget with each seed, and measured in the
+same rounds.
 
 With `--from RUN` a search for another workload takes the trainings over, so that only latency is new. Stages can be run
 one by one: `search` and `train` need no quiet machine, `measure` does.
@@ -127,23 +128,22 @@ def designs(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str
 
 
 def chosen_at_random(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str, Candidate]:
-    """As many as the search has trained, by one seed; then three of their front of accuracy and composed latency."""
+    """The best of as many as the search has trained, all by one seed, and what they reached.
+
+    With `--from` those of that run, as far as they keep the limit here.
+    """
     problem = known(folder)
+    first = known(run_folder.find(given.start_from)) if given.start_from else problem
     with closing(Store(folder.default_storage)) as store:
         count = sum(one.steps == given.train_steps for one in store.trainings(folder.study).values())
-    drawn = random.Random(0).sample(feasible(problem, list(problem.space.survey)), count)
+    drawn = random.Random(0).sample(feasible(first, list(first.space.survey)), count)
+    drawn = feasible(problem, drawn)
     train_all(given, [(candidate, given.seeds[0]) for candidate in drawn])
-    points = []
     for candidate in drawn:
+        ms = problem.latency(candidate)[problem.devices[0]].latency_ms
         reached = accuracy(given, candidate, given.seeds[0])
-        points.append([reached, -problem.latency(candidate)[problem.devices[0]].latency_ms])
-        print(
-            f"random       seed {given.seeds[0]}  {reached:.3f}  {-points[-1][1]:.1f} ms composed  {candidate}",
-            flush=True,
-        )
-    front = pareto.front(points)
-    kept = [drawn[front[at]] for at in pareto.spread(KEPT, range(len(front)))]
-    return {f"random {number}": one for number, one in enumerate(kept, 1)}
+        print(f"random       seed {given.seeds[0]}  {reached:.3f}  {ms:.1f} ms composed  {candidate}", flush=True)
+    return {"random": max(drawn, key=lambda candidate: accuracy(given, candidate, given.seeds[0]))}
 
 
 def known(folder: run_folder.RunFolder) -> Problem:
