@@ -140,7 +140,7 @@ def _calibrated(candidate: Candidate, workload: Workload, model: CalibratedModel
 def _datasheet(candidate: Candidate, workload: Workload, profile: HardwareProfile, setting: Setting) -> Latency:
     sheet = datasheet(profile, setting.dtype)
     sums = _sums(candidate, workload)
-    works = list(phase_works(candidate, workload, setting).values())
+    works = [_phase_work(sums[part], phase, candidate, setting) for part, phase in PARTS.items()]
     found, covariance = shipped().estimate(works, sheet)
     found, covariance = own_share(profile, works, sheet, found, covariance)
     launches = np.array(

@@ -18,7 +18,7 @@ from nas.search.archive import Archive
 from nas.search.expectation import Expected, Pace
 from nas.search.gate import feasible, fitting
 from nas.search.latencies import Latencies
-from nas.search.problem import Problem, define
+from nas.search.problem import Problem, define, is_measurable
 from nas.search.training import training_data
 from nas.search.warm import WarmStart
 from nas.store import Store
@@ -73,7 +73,8 @@ def open_session(
             f"go on with it there, or start a new search here"
         )
     fit = fitting(problem, problem.space.survey)
-    latencies = Latencies(problem, store, problem.blocks(fit), listener.say, listener.progress, pause=pause)
+    blocks = problem.blocks(fit) if any(map(is_measurable, problem.profiles.values())) else []
+    latencies = Latencies(problem, store, blocks, listener.say, listener.progress, pause=pause)
     latencies.measure()
     problem.resolve_constraints()
     known = [candidate for candidate in fit if problem.is_measured(candidate)]
