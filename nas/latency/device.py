@@ -114,7 +114,7 @@ class Device:
         """What `timings` would have to measure: what is not stored, or only from busier times than now."""
         canary_ms = self.canary_ms()
         stored = comparable(self.store.block_timings(self.context), canary_ms, self._tolerance)
-        return plan(blocks, stored, budget_s, canary_ms)
+        return plan(blocks, stored, budget_s, canary_ms, self.profile.memory.last_level_cache_mib)
 
     def timings(self, blocks: Iterable[BlockSpec], progress: Progress = SILENT, planned: Plan | None = None) -> Timings:
         """Timings of all blocks by key; the rest is fitted to those that are measured.

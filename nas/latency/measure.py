@@ -19,7 +19,7 @@ from hardware_profiles.profile import Protocol
 from nas.latency.backends import Backend, backend, torch_threads
 from nas.latency.blocks import NOISE, BlockKind, BlockSpec, BlockTiming, MeasurementContext, is_noisy
 from nas.latency.jobs import Job
-from nas.latency.plan import LONG_S, module_of
+from nas.latency.plan import LONG_S, module_of, stranger_bytes
 from nas.latency.request import PASSES
 from nas.latency.work import block_work
 
@@ -28,7 +28,6 @@ Keep = Callable[[dict[str, BlockTiming]], None]
 LEAST_ROUNDS, MOST_ROUNDS, CALM_ROUNDS, CALM_GAIN = 8, 20, 3, 0.01
 WARM_UPS = 2
 DECODING_S, MOST_STEPS = 0.06, 50  # a request decodes for a stretch, so that a sample of a decode block is one too
-UNKNOWN_CACHE_MIB, MOST_CACHE_MIB = 32, 128  # a virtual machine is told the cache of its whole host
 CANARY_SIZE, CANARY_SAMPLES, CANARY_GLANCE = 512, 20, 5
 GROUP = 24  # blocks held in memory at once; what is lost at most when a measurement is killed
 GROUP_BYTES = 3 * 2**30  # of their weights and caches, unless a single block has more
@@ -158,8 +157,7 @@ def larger_than_caches(last_level_cache_mib: float | None) -> np.ndarray:
 
     By numpy on one thread: threads of torch would spin for a while after it, and hold up those of another runtime.
     """
-    cache_mib = min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB)
-    return np.ones(int(2 * cache_mib * 2**20) // 4, np.float32)
+    return np.ones(stranger_bytes(last_level_cache_mib) // 4, np.float32)
 
 
 class Sampling:

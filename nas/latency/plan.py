@@ -7,6 +7,7 @@ that fits, and then those farthest from it in what they compute and move. `nas.l
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +21,16 @@ from nas.latency.request import PASSES
 from nas.latency.spread import farthest
 from nas.latency.work import block_work
 
-# Here, two cores at a canary of 1.5 ms: whole requests ran at 220 GFLOPS, decode steps read 19 GB/s, a kernel starts in
-# some 10 us, and decoders were made, and narrowed, at about 0.6 GB/s.
-CANARY_MS, FLOPS_PER_S, BYTES_PER_S, KERNEL_S, MADE_BYTES_PER_S = 1.5, 2.0e11, 1.8e10, 1e-5, 6e8
-CALLS, LONG_CALLS, LONG_S = 12, 4, 4.0  # of a block in a pass, warm-ups among them; of one that takes LONG_S in two
-SETTLING_S = (
-    0.04  # before a sample, where few blocks share a piece of a request: other memory is read, the canary asked
-)
-DECODING_S = 0.06  # a sample of decode steps is a stretch at least so long
+# What blocks took on two cores of an EPYC and of a Xeon (bench/search/RESULTS.md). Products follow the canary; kernels
+# that start, memory that is read and the stretches of the protocol do not, and are nearly all that `micro` takes.
+CANARY_FLOPS, PRODUCTS_SHARE = 2 * 512**3, 0.8  # of the canary's FLOPs per second, in whole blocks
+BYTES_PER_S, MADE_BYTES_PER_S, KERNEL_S = 1.5e10, 4e8, 2e-5  # weights are drawn and narrowed as they are made
+STARTING_S = 7.0  # of the process that measures: libraries, mostly
+WARM_CALLS, ROUND_CALLS = 3, 9  # of a block in a pass: two, of which the first is slow; rounds until it is calm
+LONG_CALLS, LONG_S = 2, 4.0  # samples of one that takes LONG_S in two
+DECODING_S = 0.06  # a sample of decode steps is a stretch at least so long, after one that is not timed
+SETTLED_CANARIES, SETTLED_SHARE = 6, 0.5  # before a chain of samples, of which a block has so much for itself
+UNKNOWN_CACHE_MIB, MOST_CACHE_MIB = 32, 128  # a virtual machine is told the cache of its whole host
 MOST_ALIKE, MOST_SMALL = 6, 12  # blocks of one kind and component; of a kind whose components are not told apart
 MOST_MADE_BYTES = 3 * 2**30  # larger modules are not made where they can be fitted
 SMALL_SHARE = 6  # of such a kind, of one kind and component: its blocks differ most, and are the cheapest
@@ -49,7 +52,13 @@ class Plan:
         return self.fitted > 0
 
 
-def plan(blocks: Iterable[BlockSpec], stored: Iterable[str], budget_s: float | None, canary_ms: float) -> Plan:
+def plan(
+    blocks: Iterable[BlockSpec],
+    stored: Iterable[str],
+    budget_s: float | None,
+    canary_ms: float,
+    last_level_cache_mib: float | None = None,
+) -> Plan:
     """All blocks but most connectors, in as many passes as `budget_s` allows; if in none, a choice of about so long.
 
     Of what is `stored` (keys) already, only kinds and components that have too few are measured further.
@@ -59,18 +68,21 @@ def plan(blocks: Iterable[BlockSpec], stored: Iterable[str], budget_s: float | N
     every = [block for block in wanted.values() if block.kind != "projector" or block.key in sampled]
     known = set(stored)
     new = [block for block in every if block.key not in known]
-    once_s = Clock(canary_ms).add_all(new)
-    passes = PASSES if budget_s is None or not once_s else min(PASSES, int(budget_s / once_s))
-    if budget_s is None or passes:
-        return Plan(every, new, passes * once_s, 0, PASSES * once_s, passes)
-    clock = Clock(canary_ms)
+    once_s = Clock(canary_ms, last_level_cache_mib).add_all(new)
+    all_s = STARTING_S + PASSES * once_s
+    left_s = math.inf if budget_s is None else max(0, budget_s - STARTING_S)
+    passes = int(min(PASSES, left_s / once_s)) if once_s else PASSES
+    if passes or budget_s is None:
+        return Plan(every, new, STARTING_S + passes * once_s if new else 0.0, 0, all_s, passes)
+    clock = Clock(canary_ms, last_level_cache_mib)
     kept = [block for block in wanted.values() if block.key in known]
     new = [block for block in wanted.values() if block.key not in known and _made_bytes(block) <= MOST_MADE_BYTES]
     clock.add_all(kept)
-    chosen = affordable(new, kept, budget_s, clock)
+    chosen = affordable(new, kept, left_s, clock)
     measured = {block.key for block in (*kept, *chosen)}
     fitted = sum(block.key not in measured for block in every)
-    return Plan([*kept, *chosen], chosen, Clock(canary_ms).add_all(chosen), fitted, PASSES * once_s, 1)
+    chosen_s = STARTING_S + Clock(canary_ms, last_level_cache_mib).add_all(chosen) if chosen else 0.0
+    return Plan([*kept, *chosen], chosen, chosen_s, fitted, all_s, 1)
 
 
 def affordable(
@@ -124,22 +136,29 @@ def _spread(alike: list[BlockSpec], share_s: float, clock: Clock, most: int) -> 
     return found
 
 
+def stranger_bytes(last_level_cache_mib: float | None) -> int:
+    """Of other memory that is read before samples, so that nothing of theirs is left in the caches."""
+    return int(2 * min(last_level_cache_mib or UNKNOWN_CACHE_MIB, MOST_CACHE_MIB) * 2**20)
+
+
 class Clock:
     """Seconds to make and to measure blocks in one pass; what several share is made once."""
 
-    def __init__(self, canary_ms: float) -> None:
-        self.slower = canary_ms / CANARY_MS
+    def __init__(self, canary_ms: float, last_level_cache_mib: float | None = None) -> None:
+        self.flops_per_s = PRODUCTS_SHARE * CANARY_FLOPS / (canary_ms / 1e3)
+        settled_s = SETTLED_CANARIES * canary_ms / 1e3 + stranger_bytes(last_level_cache_mib) / BYTES_PER_S
+        self.settling_s = SETTLED_SHARE * settled_s
         self.made: set[tuple[object, ...]] = set()
 
     def cost(self, block: BlockSpec) -> float:
         work = block_work(block)
-        once_s = work.flops / FLOPS_PER_S + (work.weight_bytes + work.activation_bytes) / BYTES_PER_S
-        once_s += work.kernels * KERNEL_S
-        if block.kind.endswith("decode"):
-            once_s = once_s + max(once_s, DECODING_S)
-        calls = min(CALLS, LONG_CALLS + LONG_S / once_s)
+        moved_s = (work.weight_bytes + work.activation_bytes) / BYTES_PER_S
+        call_s = work.flops / self.flops_per_s + moved_s + work.kernels * KERNEL_S
+        sample_s = call_s + max(call_s, DECODING_S) if block.kind.endswith("decode") else call_s
+        rounds = min(ROUND_CALLS, LONG_CALLS + LONG_S / sample_s)
         making_s = 0.0 if module_of(block) in self.made else _made_bytes(block) / MADE_BYTES_PER_S
-        return self.slower * (calls * (once_s + SETTLING_S) + making_s + _filling_flops(block) / FLOPS_PER_S)
+        filling_s = _filling_flops(block) / self.flops_per_s
+        return making_s + filling_s + WARM_CALLS * call_s + rounds * (sample_s + self.settling_s)
 
     def add(self, block: BlockSpec) -> float:
         """The same, and its module is made from now on."""

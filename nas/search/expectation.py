@@ -1,11 +1,14 @@
-"""How long a search will take on this machine by the clock: closed-form work, the canary, and earlier searches' pace.
+"""How long a search will take on this machine by the clock: closed-form work, canaries, and earlier searches' pace.
 
-The constants speak of a machine whose canary takes 1.5 ms. A trial has one thread, and its time is in building what
-its proxies read: shapes alone where they only count, an encoder that is run on the probe once for all trials if it has
-weights, a decoder only where some read its values. Training ran at 0.65 and encoder features at 0.4 of the canary's
-FLOPs per second. Small models take what starting their kernels takes: 52, 111 and 165 ms a step with one, three and
-six layers of `micro`, and 1.5 ms a question that is asked. Beside the work, libraries are loaded once, and every model
-is built, written and read again, by one thread (bench/search/RESULTS.md).
+Products of matrices follow the canary, and what Python does in between (building, reading, starting kernels) a loop of
+Python: two machines can be alike in one and differ twofold in the other. The constants are seconds of one whose loop
+takes REFERENCE_LOOP_MS (bench/search/RESULTS.md).
+
+A trial has one thread, and its time is in building what its proxies read: shapes alone where they only count, an
+encoder that is run on the probe once for all trials if it has weights, a decoder only where some read its values. A
+step of training is the products of its decoder layers, of the vocabulary at the answers, and the scores of attention,
+which are nearly everything in models as small as `micro`, whose text is bytes. Beside the work, libraries are loaded
+once, weights that come in a package are unpacked once a cache folder, and every model is built, written and read again.
 
 What a search's trials and its trainings took, as a multiple of what was expected of them, is kept in the user's cache:
 the next of its kind here is expected to take as much as the last ones did, in a geometric mean.
@@ -15,44 +18,81 @@ from __future__ import annotations
 
 import json
 import math
+import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nas.cost_many import Costs, cost_of_candidates
 from nas.latency.measure import canary_at
+from nas.latency.plan import CANARY_FLOPS
 from nas.latency.request import ROUNDS
+from nas.model.pretrained import CONVERTERS, weights_file
 from nas.pareto import spread
 from nas.quality.score import DEFAULT, probe_flops, proxies_of, what_it_sees
 from nas.search.exact import weigh
 from nas.search.problem import Problem
-from nas.search.rungs import ladder
+from nas.search.rungs import Rung, ladder
 from nas.store import Store
 from nas.train.recipe import Recipe
 from nas.workload import Workload
 from proxies import get
 from search_spaces import Candidate
-from search_spaces.catalogue import encoder
+from search_spaces.catalogue import encoder, language_model
 
 if TYPE_CHECKING:
     from nas.train.data import VqaData
 
-CANARY_FLOPS = 2 * 512**3
-REFERENCE_CANARY_MS = 1.5
-TRIAL_S, TRIAL_S_PER_LAYER, DECODER_S_PER_PARAM = 0.03, 0.008, 3e-9  # the last to draw values, and for each that reads
-TRAIN_SHARE, FEATURE_SHARE = 0.65, 0.4
-STEP_S, STEP_S_PER_LAYER, STEP_S_PER_PARAM, QUESTION_S = 0.02, 0.025, 4e-9, 1.5e-3
-FILE_S = 2.5e-3  # to read a picture or a window of sound
-CHARACTERS = 3  # of a token of text
+Numbers = NDArray[np.float64]
+
+REFERENCE_LOOP_MS, LOOPS, LOOP_SAMPLES = 3.2, 100_000, 5
+TRIAL_S, TRIAL_S_PER_LAYER, DECODER_S_PER_PARAM = 0.045, 0.012, 4.5e-9  # the last to draw values, and by each reader
+TRAIN_SHARE, FEATURE_SHARE = 0.65, 0.4  # of the canary's FLOPs per second, in training and in encoders
+SCORE_FLOPS = 700  # an attention score takes as long as these of products, and twice as long in training
+STEP_S, STEP_S_PER_LAYER, STEP_S_PER_PARAM = 5e-3, 3e-3, 4e-9
+FILE_S = 3e-3  # to read a picture or a window of sound
+CHARACTERS, PASSES = {"bytes": 1}, {"bytes": 3}  # by tokenizer: of a token, and passes until no two answers are alike
+USUAL_CHARACTERS, USUAL_PASSES = 4, 1
 TYPICAL, MOST_TRIED, MOST_WEIGHED = 12, 200, 2000  # designs that stand for all: as anchors, as trials, for the front
-TRIALS_START_S, TRAININGS_START_S = 2.0, 2.0  # libraries that the first of each loads
-MODEL_S, MODEL_S_PER_PARAM = 0.25, 6e-9  # a training: its model built and written
-APART_S = 3.0  # for the process in which a device's finalists are timed
-EXPORT_S = 1.5  # of the best one, which is read, written and read again
+TRIALS_START_S, TRAININGS_START_S = 3.0, 3.0  # libraries that the first of each loads
+UNPACKED_S_PER_WORD = 2e-4  # of a vocabulary, which Python reads twice; its weights are a fifth of that
+MODEL_S, MODEL_S_PER_PARAM = 0.3, 2e-8  # a training: its model built and written
+APART_S = 6.0  # for the process in which a device's finalists are timed
+EXPORT_S = 0.5  # of the best one, which is read, written and read again
 WEIGHT_OF_PRIOR, MOST_WEIGHT = 0.25, 2.0  # of the closed form beside a search that was seen, and of all that were
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """How fast this machine is just now: other work delays several threads far more than one."""
+
+    canary_ms: float  # with the threads that trainings have
+    alone_ms: float  # with one
+    loop_ms: float  # of Python itself
+
+    @classmethod
+    def now(cls) -> Speeds:
+        loops_s = timeit.repeat(f"for place in range({LOOPS}): place * place", number=1, repeat=LOOP_SAMPLES)
+        return cls(canary_at(torch.get_num_threads()), canary_at(1), 1e3 * min(loops_s))
+
+    @property
+    def flops_per_s(self) -> float:
+        """Of the canary with the threads that trainings have."""
+        return CANARY_FLOPS / (self.canary_ms / 1e3)
+
+    @property
+    def flops_per_s_alone(self) -> float:
+        return CANARY_FLOPS / (self.alone_ms / 1e3)
+
+    @property
+    def slower(self) -> float:
+        """In Python, than the machine that the constants speak of."""
+        return self.loop_ms / REFERENCE_LOOP_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +102,40 @@ class Material:
     files: int
     held_out: int
     questions: float  # of a held-out file
-    text_tokens: float  # of a question with its answer
+    question_characters: float
+    answer_characters: float
     seconds: int = 0  # of a clip of sound
 
     @classmethod
     def of(cls, data: VqaData, *, hears: bool) -> Material:
         asked = data.test.questions
-        characters = sum(len(one.text) + len(one.answer) for one in asked)
         return cls(
             len(data.train.images), len(data.test.images), len(asked) / len(data.test.images),
-            characters / CHARACTERS / len(asked), _seconds(data) if hears else 0,
+            sum(len(one.text) for one in asked) / len(asked), sum(len(one.answer) for one in asked) / len(asked),
+            _seconds(data) if hears else 0,
         )  # fmt: skip
 
     @property
     def workload(self) -> Workload:
         """One file."""
-        return Workload(name="training", seconds=self.seconds, prompt_tokens=round(self.text_tokens) + 1, new_tokens=1)
+        return Workload(name="training", seconds=self.seconds, prompt_tokens=1, new_tokens=1)
+
+
+class Text(NamedTuple):
+    """What decoders make of text: columns, one row a candidate."""
+
+    tokens: Numbers  # of a question with its answer
+    answered: Numbers  # of an answer
+    passes: Numbers  # over a question that is tested
+    word_flops: Numbers  # of the vocabulary at one token
+    heads: Numbers  # of all layers
+
+
+class Reading(NamedTuple):
+    """Of one file's visual tokens and the questions about it, in one sequence: columns, one row a candidate."""
+
+    products: Numbers  # FLOPs of the layers
+    scores: Numbers  # of attention
 
 
 @dataclass(frozen=True)
@@ -96,52 +154,63 @@ class Pace:
 
     problem: Problem
     cache: Store
-    canary_ms: float  # with the threads that trainings have
-    alone_ms: float  # with one
+    speeds: Speeds
     material: Material | None  # None where nothing can be trained
+    packed: frozenset[str] = frozenset()  # weights that no training has unpacked yet
 
     @classmethod
     def now(cls, problem: Problem, cache: Store, data: VqaData | None) -> Pace:
-        """By how fast this machine is just now: other work delays several threads far more than one."""
+        """By how fast this machine is just now."""
         material = None if data is None else Material.of(data, hears=problem.hears)
-        return cls(problem, cache, canary_at(torch.get_num_threads()), canary_at(1), material)
+        packed = frozenset(name for name in CONVERTERS if not weights_file(name).is_file())
+        return cls(problem, cache, Speeds.now(), material, packed)
 
     def expected(self, allowed: Sequence[Candidate]) -> Expected:
         """Trials, and anchors, rungs and finalists, of what the configuration asks."""
         config = self.problem.config
         trials = min(config.trials, len(allowed))
         like = _spread(allowed, min(trials, MOST_TRIED))
-        trials_s = TRIALS_START_S * self._slower_alone + trials / len(like) * self.trials_s(like) / config.workers
+        trials_s = TRIALS_START_S * self.speeds.slower + trials / len(like) * self.trials_s(like) / config.workers
         trainings, trainings_s = 0, 0.0
         if self.material is not None and config.anchors + config.finalists:
-            trainings, trainings_s = config.anchors + config.finalists, TRAININGS_START_S * self._slower_alone
+            trainings, trainings_s = config.anchors, TRAININGS_START_S * self.speeds.slower + self.unpacking_s(like)
             trainings_s += self._each_s(_spread(allowed, TYPICAL), config.anchors, config.anchors)
         if self.material is not None and config.finalists:
-            models = config.finalists * (2**config.rungs - 1)
-            whole = config.finalists * config.rungs  # each rung costs the steps of the last one
-            like = self._finalists(allowed)
-            trainings_s += self._each_s(like, models, whole) + EXPORT_S * self._slower_alone
-            trainings_s += sum(self._end_to_end_s(like, device) for device in self.problem.timings)
+            finalists, most = self._finalists(allowed)
+            climbed = [(min(rung.candidates, most), rung.steps) for rung in self._rungs]
+            whole = sum(models * steps for models, steps in climbed) / config.train_steps
+            trainings += climbed[-1][0]
+            trainings_s += self._each_s(finalists, sum(models for models, _ in climbed), whole)
+            trainings_s += EXPORT_S * self.speeds.slower
+            trainings_s += sum(self._end_to_end_s(finalists, climbed[-1][0], one) for one in self.problem.timings)
         learnt = self._learnt(self._trials), self._learnt(self._trainings)
         return Expected(trials, trainings, trials_s * learnt[0], trainings_s * learnt[1])
 
-    def _finalists(self, allowed: Sequence[Candidate]) -> list[Candidate]:
-        """Those that would be trained if trials said no more than the prior does."""
-        config, weighed = self.problem.config, weigh(self.problem, _spread(allowed, MOST_WEIGHED))
-        first = ladder(config.finalists, config.train_steps, config.rungs)[0].candidates
-        return [weighed.candidates[place] for place in spread(first, weighed.front)]
+    @property
+    def _rungs(self) -> list[Rung]:
+        config = self.problem.config
+        return ladder(config.finalists, config.train_steps, config.rungs)
 
-    def _each_s(self, like: Sequence[Candidate], models: int, whole: int) -> float:
+    def _finalists(self, allowed: Sequence[Candidate]) -> tuple[list[Candidate], int]:
+        """Those that would be trained if trials said no more than the prior does, and how many there can be at most.
+
+        A front can have fewer designs than are asked for; anchors let designs be trained that are not on it.
+        """
+        weighed = weigh(self.problem, _spread(allowed, MOST_WEIGHED))
+        chosen = [weighed.candidates[place] for place in spread(self._rungs[0].candidates, weighed.front)]
+        return chosen, len(allowed) if self.problem.config.anchors else len(weighed.front)
+
+    def _each_s(self, like: Sequence[Candidate], models: int, whole: float) -> float:
         """So many models like these, trained so many times for all steps together."""
         steps_s = self.steps_s(like, self.problem.config.train_steps)
         return (whole * steps_s + models * self.around_s(like)) / len(like)
 
-    def _end_to_end_s(self, like: Sequence[Candidate], device: str) -> float:
-        """The finalists' rounds on a device, and one before them, if they are like these."""
+    def _end_to_end_s(self, like: Sequence[Candidate], models: int, device: str) -> float:
+        """The rounds of so many like these on a device, and one before them."""
         rounds_s = sum((ROUNDS + 1) * self.problem.latency(one)[device].latency_ms / 1e3 for one in like)
-        params = float(self._costs(like).params.sum())
-        built_s = self._slower_alone * (MODEL_S * len(like) + MODEL_S_PER_PARAM * params)
-        return APART_S * self._slower_alone + self.problem.config.finalists * (rounds_s + built_s) / len(like)
+        built_s = MODEL_S * len(like) + MODEL_S_PER_PARAM * float(self._costs(like).params.sum())
+        slower = self.speeds.slower
+        return APART_S * slower + models * (rounds_s + slower * built_s) / len(like)
 
     def trials_s(self, candidates: Sequence[Candidate]) -> float:
         """All of them built and scored on one worker."""
@@ -157,30 +226,42 @@ class Pace:
                     kept[what_it_sees(one)] = probe_flops(one)
                 else:
                     run += probe_flops(one)
-        return seconds * self._slower_alone + (run + sum(kept.values())) / FEATURE_SHARE / self._rate_alone
+        encoders_s = (run + sum(kept.values())) / FEATURE_SHARE / self.speeds.flops_per_s_alone
+        return seconds * self.speeds.slower + encoders_s
+
+    def unpacking_s(self, candidates: Sequence[Candidate]) -> float:
+        """The weights of their language models out of the packages that they come in, where that was never done.
+
+        Those of encoders take a few tenths of a second each.
+        """
+        models = {one.lm: language_model(one.lm) for one in candidates}.values()
+        return self.speeds.slower * sum(UNPACKED_S_PER_WORD * lm.vocab for lm in models if lm.weights in self.packed)
 
     def steps_s(self, candidates: Sequence[Candidate], steps: int) -> float:
         """The steps of training of all of them."""
-        recipe, of = Recipe(steps=steps), self._of
-        costs = self._costs(candidates)
-        tokens = recipe.images * (costs.visual_tokens + min(recipe.questions, of.questions) * of.text_tokens)
-        products_s = float((6 * costs.lm_body_params * tokens).sum()) / TRAIN_SHARE / self._rate
+        recipe, costs, text = Recipe(steps=steps), self._costs(candidates), self._text(candidates)
+        asked = min(recipe.questions, self._of.questions)
+        reading = self._reading(costs, text, asked)
+        products = (
+            3 * reading.products + 2 * text.word_flops * asked * text.answered
+        )  # a whole vocabulary stays as it is
+        flops = recipe.images * float((products / TRAIN_SHARE + 2 * SCORE_FLOPS * reading.scores).sum())
         starting = sum(STEP_S + STEP_S_PER_LAYER * one.lm_depth for one in candidates)
         updating = STEP_S_PER_PARAM * float((costs.lm_body_params + costs.projector_params).sum())
-        return steps * (products_s + (starting + updating) * self._slower)
+        return steps * (flops / self.speeds.flops_per_s + (starting + updating) * self.speeds.slower)
 
     def around_s(self, candidates: Sequence[Candidate]) -> float:
         """All that comes with their trainings beside steps: models, features of encoders, tests."""
-        costs, of = self._costs(candidates), self._of
+        costs, text, of = self._costs(candidates), self._text(candidates), self._of
         views = {(one.encoder, one.resolution): place for place, one in enumerate(candidates)}
         files = of.files + of.held_out
-        flops = files * float(costs.vision_flops[list(views.values())].sum())
-        asked = of.held_out * (costs.visual_tokens + of.questions * of.text_tokens)
-        products_s = float((2 * costs.lm_body_params * asked).sum()) / TRAIN_SHARE + flops / FEATURE_SHARE
+        seen = files * float(costs.vision_flops[list(views.values())].sum())
+        reading = self._reading(costs, text, of.questions)
+        products = reading.products + text.word_flops * of.questions
+        tests = of.held_out * float((text.passes * (products / TRAIN_SHARE + SCORE_FLOPS * reading.scores)).sum())
         models = MODEL_S * len(candidates) + MODEL_S_PER_PARAM * float(costs.params.sum())
-        questions = len(candidates) * of.held_out * of.questions
-        alone_s = self._slower_alone * (models + len(views) * files * FILE_S)
-        return products_s / self._rate + self._slower * questions * QUESTION_S + alone_s
+        alone_s = self.speeds.slower * (models + len(views) * files * FILE_S)
+        return (tests + seen / FEATURE_SHARE) / self.speeds.flops_per_s + alone_s
 
     def learn(self, expected: Expected, trials: int, trials_s: float, trainings: int, trainings_s: float) -> None:
         """What so many trials and trainings took by the clock, where so much was expected of them."""
@@ -200,31 +281,27 @@ class Pace:
         """Of one file that is trained on."""
         return cost_of_candidates(candidates, self._of.workload)
 
-    @property
-    def _rate(self) -> float:
-        """FLOPs a second of the canary with the threads that trainings have."""
-        return CANARY_FLOPS / (self.canary_ms / 1e3)
+    def _text(self, candidates: Sequence[Candidate]) -> Text:
+        of, found = self._of, list[tuple[float, ...]]()
+        for one in candidates:
+            lm = language_model(one.lm)
+            characters = CHARACTERS.get(lm.tokenizer, USUAL_CHARACTERS)
+            answered = of.answer_characters / characters + 1
+            asked, passes = of.question_characters / characters + 1, PASSES.get(lm.tokenizer, USUAL_PASSES)
+            found.append((asked + answered, answered, passes, 2 * lm.hidden * lm.vocab, one.lm_depth * lm.heads))
+        return Text(*np.array(found).T)
 
-    @property
-    def _rate_alone(self) -> float:
-        return CANARY_FLOPS / (self.alone_ms / 1e3)
-
-    @property
-    def _slower(self) -> float:
-        """Than the machine that the constants speak of."""
-        return self.canary_ms / REFERENCE_CANARY_MS
-
-    @property
-    def _slower_alone(self) -> float:
-        return self.alone_ms / REFERENCE_CANARY_MS
+    def _reading(self, costs: Costs, text: Text, questions: float) -> Reading:
+        length = costs.visual_tokens + questions * text.tokens
+        return Reading(2 * costs.lm_body_params * length, text.heads * length**2)
 
     @cached_property
     def _trials(self) -> str:
-        return f"pace:3:trials:{self.problem.space.name}:{','.join(sorted(self.problem.config.proxies or DEFAULT))}"
+        return f"pace:4:trials:{self.problem.space.name}:{','.join(sorted(self.problem.config.proxies or DEFAULT))}"
 
     @cached_property
     def _trainings(self) -> str:
-        return f"pace:3:trainings:{self.problem.space.name}:{'own' if self.problem.config.data else 'made'}"
+        return f"pace:4:trainings:{self.problem.space.name}:{'own' if self.problem.config.data else 'made'}"
 
     def _kept(self, name: str) -> tuple[float, float]:
         """(logarithm of the factor, weight of what it was learnt from)."""

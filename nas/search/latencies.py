@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nas.durations import about
@@ -12,21 +13,11 @@ from nas.latency.blocks import BlockSpec
 from nas.latency.device import Device
 from nas.latency.plan import Plan
 from nas.latency.runners import with_retries
-from nas.latency.work import block_work
-from nas.search.expectation import CANARY_FLOPS, FEATURE_SHARE
 from nas.search.problem import Problem, is_measurable
 from nas.store import Store
 
 ATTEMPTS = 3
-BLOCK_CANARIES, SAMPLES = 1250, 27  # of a block: what takes as long around its samples, warm-ups counted (bench/search)
-LEAST_PACED_S = 20  # shorter measurements of a bounded plan say little of its pace: a process has to start
-PACE = 2.0  # of a bounded plan's closed form, until the device's own is known; `edge` took 1.9 here
-
-
-def blocks_s(blocks: Sequence[BlockSpec], canary_ms: float) -> float:
-    """To measure them where the canary takes so long."""
-    flops = sum(block_work(block).flops for block in blocks)
-    return canary_ms / 1e3 * (BLOCK_CANARIES * len(blocks) + SAMPLES * flops / FEATURE_SHARE / CANARY_FLOPS)
+LEAST_PACED_S = 20  # shorter measurements say little of a device's pace: they are libraries that are loaded
 
 
 @dataclass
@@ -75,23 +66,17 @@ class Latencies:
         self.cache.close()
 
     def _ensure(self, device: Device) -> None:
-        name = device.profile.id
+        name, kind = device.profile.id, f"pace:3:blocks:{device.context.key}"
         was_fitted = self.run_store.meta(f"fitted:{name}") is not None
-        bounded_kind = f"pace:fitted:{device.context.key}"
-        pace, budget_s = float(self.cache.meta(bounded_kind) or PACE), self.problem.config.measuring_s
+        pace, budget_s = float(self.cache.meta(kind) or 1), self.problem.config.measuring_s
         planned = device.plan(self.blocks, 0 if was_fitted else budget_s and budget_s / pace)
-        kind, closed_s, least_s = bounded_kind, planned.seconds, LEAST_PACED_S
-        if not planned.is_bounded:
-            kind, least_s = f"pace:2:blocks:{device.context.key}", 0
-            closed_s = blocks_s(planned.new, device.canary_ms()) if planned.new else 0.0
-            pace = float(self.cache.meta(kind) or 1)
-        self._announce(name, planned, closed_s * pace, planned.seconds_of_all * pace)
+        self._announce(name, planned, pace)
         started = time.monotonic()
         timings = device.timings(
             self.blocks, lambda done, of: self.progress(f"measuring blocks of {name}", done, of), planned
         )
-        if closed_s > least_s:
-            self.cache.set_meta(kind, str((time.monotonic() - started) / closed_s))
+        if planned.new:
+            self._compare(device, kind, planned.seconds, pace, time.monotonic() - started)
         if planned.is_bounded:
             self.run_store.set_meta(f"fitted:{name}", str(planned.fitted))
         self.problem.take_timings(name, timings)
@@ -99,14 +84,25 @@ class Latencies:
         fresh = {key: timing for key, timing in timings.measured.items() if key not in stored}
         self.run_store.add_block_timings(timings.context, fresh)
 
-    def _announce(self, name: str, planned: Plan, expected_s: float, all_s: float) -> None:
+    def _compare(self, device: Device, kind: str, closed_s: float, pace: float, took_s: float) -> None:
+        """What blocks took, beside what was expected, from which the next measurement on this device learns."""
+        name = device.profile.id
+        self.say(f"time         blocks of {name} took {about(took_s)} of {about(closed_s * pace)} expected")
+        self.run_store.set_meta(f"time:blocks:{name}", json.dumps([closed_s * pace, took_s]))
+        if closed_s > LEAST_PACED_S:
+            self.cache.set_meta(kind, str(took_s / closed_s))
+
+    def _announce(self, name: str, planned: Plan, pace: float) -> None:
         if planned.new:
-            self.say(f"latency      {name}: {len(planned.new):,} blocks are to be measured, about {about(expected_s)}")
+            self.say(
+                f"latency      {name}: {len(planned.new):,} blocks are to be measured, about "
+                f"{about(pace * planned.seconds)}"
+            )
         if planned.is_bounded:
             self.fitted.add(name)
             self.say(
                 f"latency      {name}: {planned.fitted:,} more are fitted to them, since all would take about "
-                f"{about(all_s)}; --set measuring_s=SECONDS measures more"
+                f"{about(pace * planned.seconds_of_all)}; --set measuring_s=SECONDS measures more"
             )
 
     def _keep(self, device: Device) -> bool:
