@@ -43,7 +43,7 @@ A, D = 0.553, 0.036  # least squares on their 28 published accuracies
 GRID_EXPONENT, VISION_EXPONENT = 0.01, 0.005  # assumed
 RANDOM_ENCODER, LINEAR_PROJECTOR, POOL_AFTER_MLP = 1.25, 1.01, 0.99  # assumed from single comparisons
 HALF_WIDTH, DROPPED_WIDTH = 0.08, 0.10  # assumed
-TAIL, HIGHEST = 0.05, 0.999  # below TAIL the law is far outside its data: values shrink, but keep their order
+TAIL = 0.05  # this near to 0 or 1 the law is far outside its data: values shrink, but keep their order
 
 
 def prior(candidate: Candidate, cost: Cost) -> Quality:
@@ -84,7 +84,7 @@ def projector_factor(candidate: Candidate) -> float:
 
 
 def inside(value: float) -> float:
-    """Into 0..1 without ties: a smooth exponential tail below TAIL."""
+    """Into 0..1 without ties: smooth exponential tails below TAIL and above 1 - TAIL."""
     if value < TAIL:
         return TAIL * math.exp((value - TAIL) / TAIL)
-    return min(HIGHEST, value)
+    return 1 - inside(1 - value) if value > 1 - TAIL else value

@@ -18,7 +18,6 @@ from nas.quality.prior import (
     ALPHA,
     BETA,
     GRID_EXPONENT,
-    HIGHEST,
     RANDOM_ENCODER,
     TAIL,
     VISION_EXPONENT,
@@ -60,8 +59,10 @@ def language_columns(rows: Rows, costs: Costs, base: Candidate) -> tuple[Matrix,
 
 def inside_columns(values: Matrix) -> Matrix:
     """Into 0..1 as the prior does it."""
-    found: Matrix = np.where(values < TAIL, TAIL * np.exp((np.minimum(values, TAIL) - TAIL) / TAIL), values)
-    return np.minimum(HIGHEST, found)
+    edge = np.minimum(values, 1 - values)
+    tail = TAIL * np.exp((np.minimum(edge, TAIL) - TAIL) / TAIL)
+    found: Matrix = np.where(edge >= TAIL, values, np.where(values < TAIL, tail, 1 - tail))
+    return found
 
 
 def _is_random(candidate: Candidate) -> bool:
