@@ -69,13 +69,14 @@ def main() -> None:
             )
             folder = run_folder.create(Path(out), name)
             folder.write(run_folder.CONFIG, configs.dump(config))
-            for profile in map(hardware_profiles.load, config.devices):
+            profiles = [hardware_profiles.load(one) for one in config.devices]
+            for profile in profiles:
                 folder.write(f"devices/{profile.id}.yaml", hardware_profiles.dump(profile))
             run(config, folder, Listener(say=say))
             with closing(Store(folder.default_storage)) as store:
                 found = json.loads(store.meta(f"time:{name}") or "null")
-                blocks = [json.loads(store.meta(f"time:blocks:{one}") or "null") for one in folder.devices]
-        parts = {f"blocks of {one}": pair for one, pair in zip(folder.devices, blocks, strict=True) if pair}
+                blocks = {one.id: json.loads(store.meta(f"time:blocks:{one.id}") or "null") for one in profiles}
+        parts = {f"blocks of {one}": pair for one, pair in blocks.items() if pair}
         parts |= dict(zip(("trials", "trainings"), zip(*found.values(), strict=True), strict=True))
         for part, (told_s, took_s) in parts.items():
             factor = took_s / told_s

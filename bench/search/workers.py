@@ -1,8 +1,8 @@
 """Trials a second by one worker in process and by two of Ray, in turn: `python bench/search/workers.py [--trials 60]`.
 
 Proxy-only trials of `pocket` on an estimated device, the same candidates both times; counted from the end of the trial
-at which all workers had warmed up. The first run of each may still fill the cache folder, the later ones find what
-encoders make of the probe there. Needs a quiet machine with two cores.
+at which all workers had warmed up. Each run has a process of its own, for a process remembers what it loaded; the first
+may still fill the cache folder, where the later ones find what encoders make of the probe. Needs a quiet machine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import hardware_profiles
@@ -45,8 +46,8 @@ def main() -> None:
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(ROUNDS):
         for workers, found in rates.items():
-            with tempfile.TemporaryDirectory() as folder:
-                times = ends(workers, given.trials, Path(folder))
+            with tempfile.TemporaryDirectory() as folder, get_context("spawn").Pool(1) as alone:
+                times = alone.apply(ends, (workers, given.trials, Path(folder)))
             found.append((len(times) - WARM) / (times[-1] - times[WARM - 1]))
             print(
                 f"{workers} worker(s): first trial after {times[0]:.1f} s, {found[-1]:.2f} trials a second", flush=True
