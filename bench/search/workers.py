@@ -1,7 +1,7 @@
-"""Trials a second by one worker in process and by two of Ray, in turn: `python bench/search/workers.py [--trials 60]`.
+"""Trials a second by one worker in process and by two of Ray, in turn: `python bench/search/workers.py [--trials 240]`.
 
-Proxy-only trials of `pocket` on an estimated device, the same candidates both times; counted from the end of the trial
-at which all workers had warmed up. Each run has a process of its own, for a process remembers what it loaded; the first
+Proxy-only trials of `pocket` on an estimated device, the same candidates both times; counted without the first WARM, in
+which the workers warm up. Each run has a process of its own, for a process remembers what it loaded; the first
 may still fill the cache folder, where the later ones find what encoders make of the probe. Needs a quiet machine.
 """
 
@@ -20,7 +20,7 @@ from nas.config import SearchConfig
 from nas.search.run import run
 from nas.search.session import Listener
 
-WARM = 4  # trials that are not counted
+WARM = 40  # trials that are not counted: by then each worker has imported its libraries and met each encoder
 ROUNDS = 3
 DEVICE = "raspberry-pi-5-8gb"
 
@@ -41,7 +41,7 @@ def ends(workers: int, trials: int, out: Path) -> list[float]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--trials", type=int, default=60)
+    arguments.add_argument("--trials", type=int, default=240)
     given = arguments.parse_args()
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(ROUNDS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ from search_spaces import Candidate
 if TYPE_CHECKING:
     from nas.train.data import VqaData
 
-PUBLISH_EVERY = 10  # trials, and less often later on; the dashboard's note and front are then brought up to date
+PUBLISH_EVERY_S = 10.0  # at least; the dashboard's note and front are then brought up to date
+PUBLISH_SHARE = 0.05  # of the time at most: what is written grows with the trials
 
 Say = Callable[[str], None]
 
@@ -59,7 +61,7 @@ class Session:
     drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
     warm: WarmStart = field(default_factory=WarmStart)
     solving_s: float = 0.0  # that the search for an exact front took, which nothing is expected of
-    next_publication: int = PUBLISH_EVERY
+    next_publication: float = field(default_factory=lambda: time.monotonic() + PUBLISH_EVERY_S)
 
 
 def open_session(
@@ -119,6 +121,17 @@ def retry_unmeasured(session: Session) -> None:
     known = [candidate for candidate in fit if problem.is_measured(candidate)]
     session.allowed |= {candidate.key: candidate for candidate in feasible(problem, known)}
     _note_unmeasured(session.store, session.folder, session.listener, len(fit) - len(known))
+
+
+def publish_when_due(session: Session) -> None:
+    """What takes the driver longer than a trial's record: called while the workers have something to do."""
+    begun = time.monotonic()
+    if begun < session.next_publication:
+        return
+    retry_unmeasured(session)
+    publish(session)
+    ended = time.monotonic()
+    session.next_publication = ended + max(PUBLISH_EVERY_S, (ended - begun) / PUBLISH_SHARE)
 
 
 def publish(session: Session) -> None:

@@ -22,7 +22,7 @@ from nas.search.gate import fits_memory, landmarks
 from nas.search.interrupts import Interrupts
 from nas.search.problem import Problem
 from nas.search.proposer import Proposer, Sampled
-from nas.search.session import PUBLISH_EVERY, Session, publish, retry_unmeasured
+from nas.search.session import Session, publish_when_due, retry_unmeasured
 from nas.search.sides import MOST_S, front_of_sides
 from search_spaces import Candidate
 
@@ -49,22 +49,23 @@ def run_trials(session: Session) -> None:
     deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
     with session.folder.trials() as broke_off, closing(_workers(session, apart=config.apart or broke_off)) as workers:
         with Interrupts(session.listener.say) as stop, pinned(TRIAL_THREADS):
+
+            def goes_on() -> bool:
+                return not stop.asked and (deadline is None or time.monotonic() < deadline)
+
             while True:
-                late = stop.asked or (deadline is not None and time.monotonic() > deadline)
-                while not late and workers.has_room and done + workers.busy < config.trials:
-                    candidate = _next(session, proposer, queue)
-                    if candidate is None:
-                        break
-                    if candidate.key in session.warm.outcomes:
-                        done += 1
-                        _finish(session, proposer, candidate, session.warm.outcomes[candidate.key], done)
-                        continue
-                    workers.submit(_task(config, candidate))
+                if goes_on():
+                    done = _refill(session, proposer, queue, workers, done)
                 if not workers.busy:
                     break
-                done += 1
+                publish_when_due(session)
                 task, outcome = workers.next_outcome()
-                _finish(session, proposer, task.candidate, outcome, done)
+                done = number = done + 1
+                if workers.busy and goes_on():  # the next draw does not wait for this outcome: others are not known too
+                    done = _refill(session, proposer, queue, workers, done)
+                _finish(session, proposer, task.candidate, outcome, number)
+            if done < config.trials and goes_on():
+                session.listener.say("every feasible candidate has been evaluated")
         if stop.asked:
             raise KeyboardInterrupt
     session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
@@ -134,6 +135,20 @@ def _task(config: SearchConfig, candidate: Candidate) -> Task:
     return Task(candidate, config.seed, proxies_of(candidate, config.proxies), limits)
 
 
+def _refill(session: Session, proposer: Proposer, queue: list[Candidate], workers: Executor, done: int) -> int:
+    """Gives every idle worker a candidate, up to the trials that were asked for; the number that count as done."""
+    while workers.has_room and done + workers.busy < session.config.trials:
+        candidate = _next(session, proposer, queue)
+        if candidate is None:
+            break
+        if candidate.key in session.warm.outcomes:
+            done += 1
+            _finish(session, proposer, candidate, session.warm.outcomes[candidate.key], done)
+        else:
+            workers.submit(_task(session.config, candidate))
+    return done
+
+
 def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candidate | None:
     """The next candidate worth building; draws that the gate rules out are told to the sampler and never built."""
     if queue:
@@ -156,7 +171,6 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
         evaluation = _record(session, candidate, Outcome(candidate.key, {}, 0.0))
         _tell(session, proposer, candidate, evaluation)
         _keep(session, evaluation)
-    session.listener.say("every feasible candidate has been evaluated")
     return None
 
 
@@ -165,10 +179,6 @@ def _finish(session: Session, proposer: Proposer, candidate: Candidate, outcome:
     _keep(session, evaluation)
     _tell(session, proposer, candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
-    if done >= session.next_publication:
-        session.next_publication = done + max(PUBLISH_EVERY, done // 4)
-        retry_unmeasured(session)
-        publish(session)
 
 
 def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
