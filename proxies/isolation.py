@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -20,23 +19,24 @@ def isolated(model: nn.Module, *, restore_weights: bool = False) -> Iterator[Non
 
     Raises: RuntimeError where a proxy wrote to weights without saying so.
     """
-    tensors = list(chain(model.parameters(), model.buffers()))
+    modules, parameters = list(model.modules()), list(model.parameters())  # each walk of a model takes milliseconds
+    tensors = [*parameters, *model.buffers()]
     copies = [tensor.detach().clone() for tensor in tensors] if restore_weights else None
     versions = [tensor._version for tensor in tensors]
-    found = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
-    modes = [(module, module.training) for module in model.modules()]
+    found = [(parameter, parameter.grad, parameter.requires_grad) for parameter in parameters]
+    in_training = [module for module in modules if module.training]
     python_state = random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            for parameter in model.parameters():
+            for parameter in parameters:
                 parameter.grad = None
-            model.eval()
+            _set_modes(in_training, training=False)
             yield
         finally:
             random.setstate(python_state)
-            for module, training in modes:
-                module.training = training
+            _set_modes([module for module in modules if module.training], training=False)
+            _set_modes(in_training, training=True)
             for parameter, grad, requires_grad in found:
                 parameter.grad = grad
                 parameter.requires_grad_(requires_grad)
@@ -44,6 +44,11 @@ def isolated(model: nn.Module, *, restore_weights: bool = False) -> Iterator[Non
                 _put_back(tensors, copies)
     if copies is None and versions != [tensor._version for tensor in tensors]:
         raise RuntimeError("a proxy wrote to the model's weights; it must be declared with changes_weights=True")
+
+
+def _set_modes(modules: Iterable[nn.Module], *, training: bool) -> None:
+    for module in modules:
+        module.training = training
 
 
 def _put_back(tensors: list[Tensor], copies: list[Tensor]) -> None:
