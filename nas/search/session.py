@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PUBLISH_EVERY_S = 10.0  # at least; the dashboard's note and front are then brought up to date
 PUBLISH_SHARE = 0.05  # of the time at most: what is written grows with the trials
+RETRY_EVERY = 10  # trials, and less often later on; devices that did not answer are then asked again
 
 Say = Callable[[str], None]
 
@@ -61,6 +62,7 @@ class Session:
     drawn: list[Candidate] = field(default_factory=list)  # and not evaluated: their device did not answer, or a kill
     warm: WarmStart = field(default_factory=WarmStart)
     solving_s: float = 0.0  # that the search for an exact front took, which nothing is expected of
+    next_retry: int = RETRY_EVERY
     next_publication: float = field(default_factory=lambda: time.monotonic() + PUBLISH_EVERY_S)
 
 
@@ -128,7 +130,6 @@ def publish_when_due(session: Session) -> None:
     begun = time.monotonic()
     if begun < session.next_publication:
         return
-    retry_unmeasured(session)
     publish(session)
     ended = time.monotonic()
     session.next_publication = ended + max(PUBLISH_EVERY_S, (ended - begun) / PUBLISH_SHARE)

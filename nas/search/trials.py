@@ -22,7 +22,7 @@ from nas.search.gate import fits_memory, landmarks
 from nas.search.interrupts import Interrupts
 from nas.search.problem import Problem
 from nas.search.proposer import Proposer, Sampled
-from nas.search.session import Session, publish_when_due, retry_unmeasured
+from nas.search.session import RETRY_EVERY, Session, publish_when_due, retry_unmeasured
 from nas.search.sides import MOST_S, front_of_sides
 from search_spaces import Candidate
 
@@ -179,6 +179,9 @@ def _finish(session: Session, proposer: Proposer, candidate: Candidate, outcome:
     _keep(session, evaluation)
     _tell(session, proposer, candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
+    if done >= session.next_retry:
+        session.next_retry = done + max(RETRY_EVERY, done // 4)
+        retry_unmeasured(session)
 
 
 def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
