@@ -116,7 +116,7 @@ def test_after_sigkill_resume_finishes_the_rest_and_repeats_nothing(tmp_path: Pa
         arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
     )
     database = tmp_path / "runs" / "killed" / "study.db"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(complete(database)) < 5 and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
