@@ -61,9 +61,10 @@ def run_trials(session: Session) -> None:
                 publish_when_due(session)
                 task, outcome = workers.next_outcome()
                 done = number = done + 1
+                evaluation = _stored(session, task.candidate, outcome)
                 if workers.busy and goes_on():  # the next draw does not wait for this outcome: others are not known too
                     done = _refill(session, proposer, queue, workers, done)
-                _finish(session, proposer, task.candidate, outcome, number)
+                _finish(session, proposer, task.candidate, evaluation, number)
             if done < config.trials and goes_on():
                 session.listener.say("every feasible candidate has been evaluated")
         if stop.asked:
@@ -79,8 +80,8 @@ def try_one(session: Session, candidate: Candidate) -> Evaluation:
     with closing(workers), pinned(TRIAL_THREADS):
         workers.submit(task)
         _, outcome = workers.next_outcome()
-    evaluation = _record(session, candidate, outcome)
-    _keep(session, evaluation)
+    evaluation = _stored(session, candidate, outcome)
+    session.archive.add(evaluation)
     return evaluation
 
 
@@ -143,7 +144,8 @@ def _refill(session: Session, proposer: Proposer, queue: list[Candidate], worker
             break
         if candidate.key in session.warm.outcomes:
             done += 1
-            _finish(session, proposer, candidate, session.warm.outcomes[candidate.key], done)
+            evaluation = _stored(session, candidate, session.warm.outcomes[candidate.key])
+            _finish(session, proposer, candidate, evaluation, done)
         else:
             workers.submit(_task(session.config, candidate))
     return done
@@ -168,15 +170,14 @@ def _next(session: Session, proposer: Proposer, queue: list[Candidate]) -> Candi
         if not session.problem.is_measured(candidate):
             session.drawn.append(candidate)
             continue
-        evaluation = _record(session, candidate, Outcome(candidate.key, {}, 0.0))
+        evaluation = _stored(session, candidate, Outcome(candidate.key, {}, 0.0))
+        session.archive.add(evaluation)
         _tell(session, proposer, candidate, evaluation)
-        _keep(session, evaluation)
     return None
 
 
-def _finish(session: Session, proposer: Proposer, candidate: Candidate, outcome: Outcome, done: int) -> None:
-    evaluation = _record(session, candidate, outcome)
-    _keep(session, evaluation)
+def _finish(session: Session, proposer: Proposer, candidate: Candidate, evaluation: Evaluation, done: int) -> None:
+    session.archive.add(evaluation)
     _tell(session, proposer, candidate, evaluation)
     session.listener.trial(evaluation, done, session.config.trials)
     if done >= session.next_retry:
@@ -184,8 +185,14 @@ def _finish(session: Session, proposer: Proposer, candidate: Candidate, outcome:
         retry_unmeasured(session)
 
 
-def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
-    problem = session.problem
+def _stored(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluation:
+    """In our table first: what is missing in the study after a kill is added from it at the next start."""
+    evaluation = _record(session.problem, candidate, outcome)
+    session.store.add_evaluation(session.folder.study, evaluation)
+    return evaluation
+
+
+def _record(problem: Problem, candidate: Candidate, outcome: Outcome) -> Evaluation:
     costs = cost(candidate, problem.workload)
     metrics = problem.metrics(candidate)
     violations = problem.violations(metrics)
@@ -209,12 +216,6 @@ def _record(session: Session, candidate: Candidate, outcome: Outcome) -> Evaluat
 def _not_finite(metrics: Mapping[str, float]) -> str | None:
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     return f"not finite: {', '.join(wrong)}" if wrong else None
-
-
-def _keep(session: Session, evaluation: Evaluation) -> None:
-    """Our table first: what is missing in the study after a kill is added from it at the next start."""
-    session.store.add_evaluation(session.folder.study, evaluation)
-    session.archive.add(evaluation)
 
 
 def _replay(session: Session, proposer: Proposer, queue: list[Candidate]) -> int:
