@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nas.config import SearchConfig
     from nas.records import Evaluation
     from nas.run_folder import RunFolder
+    from nas.search.problem import Problem
 
 
 REPLAYED = ("objectives", "sampler", "trials", "workers", "seed", "storage")  # the last comes from the environment
@@ -94,8 +95,11 @@ def search(
         replay_table(replay, objective, axis, sampler, trials, workers, seeds, json_=json_, quiet=quiet)
         return
     config = configs.load(file, flags, settings or [])
+    before = run_folder.find(str(Path(config.out) / (config.study or run_folder.LATEST))) if resumed else None
+    if before:  # what is not given is as it was
+        config = configs.load(file, flags, settings or [], before=before.config_file)
     from nas.search.problem import define
-    from nas.search.warm import named
+    from nas.search.warm import earlier_run, named
 
     if config.data is not None:  # a run is gone on with from anywhere
         config = config.model_copy(update={"data": str(Path(config.data).resolve())})
@@ -107,26 +111,29 @@ def search(
         training_data(config.data, hears=problem.hears, most=config.train_images)
     config = config.model_copy(update={"workload": config.workload or problem.space.workload})
     if config.start_from is not None:  # a run folder has another place than this one's
-        found = run_folder.find(config.start_from, Path(config.out)).path
+        found = earlier_run(config.start_from, Path(config.out)).path
         config = config.model_copy(update={"start_from": str(found)})
     if dry_run:
         print(configs.dump(config))
         return
-    if resumed:
-        made = run_folder.find(str(Path(config.out) / (config.study or run_folder.LATEST)))
-        _check_same(config, made)
-        made.write(run_folder.CONFIG, configs.dump(config.model_copy(update={"study": made.study})))
-        go_on(config, made, json_=json_, quiet=quiet)
+    if before:
+        _go_on_otherwise(config, before)
+        go_on(configs.load(before.config_file, {}, []), before, json_=json_, quiet=quiet)
         return
     name = config.study or f"{problem.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    config = config.model_copy(update={"study": name})
-    made = run_folder.create(Path(config.out), name)
-    made.write(run_folder.CONFIG, configs.dump(config))
-    for device_id, profile in problem.profiles.items():
-        import hardware_profiles
+    made = run_folder.create(Path(config.out), name, _files(config.model_copy(update={"study": name}), problem))
+    go_on(configs.load(made.config_file, {}, []), made, json_=json_, quiet=quiet)
 
-        made.write(f"devices/{device_id}.yaml", hardware_profiles.dump(profile))
-    go_on(config, made, json_=json_, quiet=quiet)
+
+def _files(config: SearchConfig, problem: Problem) -> dict[str, str]:
+    """What a run's folder holds from the beginning, by name: its config, the devices, and the files that it names."""
+    import hardware_profiles
+    from nas import config as configs
+    from nas import inputs, run_folder
+
+    fields, copies = inputs.copies(config.model_dump())
+    devices = {f"devices/{name}.yaml": hardware_profiles.dump(one) for name, one in problem.profiles.items()}
+    return {run_folder.CONFIG: configs.dump(configs.SearchConfig(**fields)), **devices, **copies}
 
 
 def resume(
@@ -159,23 +166,30 @@ IDENTITY = (
     "anchors",
     "data",
     "storage",
+    "start_from",
+    "candidates",
 )
 
 
-def _check_same(config: SearchConfig, made: RunFolder) -> None:
-    """Raises: RunError where a run would go on with other settings than it was started with."""
+def _go_on_otherwise(config: SearchConfig, made: RunFolder) -> None:
+    """Notes what changes when a run goes on. Raises: RunError for what must not."""
     import yaml
 
     from nas import config as configs
+    from nas import inputs, run_folder
     from nas.errors import RunError
 
     before, now = (yaml.safe_load(configs.dump(each)) for each in (configs.load(made.config_file, {}, []), config))
+    begun, asked = inputs.fingerprints(before), inputs.fingerprints(now)
     for name in IDENTITY:
-        if before[name] != now[name]:
+        if begun[name] != asked[name]:
             raise RunError(
-                f"{made.path} was searched with {name}={before[name]!r}, but --resume got {now[name]!r}; "
+                f"{made.path} was searched with {name}={begun[name]!r}, but --resume got {asked[name]!r}; "
                 f"give the same, or another --study without --resume"
             )
+    noted = yaml.safe_load(made.config_file.read_text(encoding="utf-8"))
+    changed = {name: value for name, value in now.items() if name not in (*IDENTITY, "study", "out")}
+    made.write(run_folder.CONFIG, yaml.safe_dump({**noted, **changed}, sort_keys=False))
 
 
 def go_on(config: SearchConfig, made: RunFolder, *, json_: bool, quiet: bool = False) -> None:
@@ -219,7 +233,9 @@ def _result(config: SearchConfig, made: RunFolder, *, json_: bool, say: Any) -> 
         return
     print_front(document, out())
     say(f"report       {made.path / 'report.html'}")
-    if (made.path / "export").is_dir():
+    if not document["front"] and document["counts"]["failed"]:
+        say(f"next         nas report {made.path} --failures")
+    elif (made.path / "export").is_dir():
         say(f"next         nas ask {made.path / 'export'} {_example(config)}")
     elif document["request"]["seconds"] and config.data is None:
         again = f"nas search {made.config_file} --from {made.path} --study NAME --finalists 3"
@@ -300,8 +316,12 @@ def _line(evaluation: Evaluation) -> str:
     if evaluation.error:
         return f"{shown}  FAILED: {evaluation.error}"
     assert evaluation.quality is not None
-    latency = next(iter(evaluation.latency.values()))
+    several = len(evaluation.latency) > 1
+    latency = ", ".join(
+        f"{one.latency_ms:.0f} ms {f'on {device} ' if several else ''}{one.label}"
+        for device, one in sorted(evaluation.latency.items())
+    )
     return (
         f"{shown}  quality {evaluation.quality.value:.3g} {evaluation.quality.label}  "
-        f"latency {latency.latency_ms:.0f} ms {latency.label}  {evaluation.wall_s:.1f} s"
+        f"latency {latency}  {evaluation.wall_s:.1f} s"
     )

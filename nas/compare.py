@@ -9,6 +9,7 @@ from typing import Any
 
 from nas import config as configs
 from nas.errors import RunError
+from nas.inputs import fingerprints
 from nas.records import Evaluation
 from nas.run_folder import ENV, RunFolder
 from nas.store import Store
@@ -49,7 +50,7 @@ def _flat(fields: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _settings(run: RunFolder) -> dict[str, Any]:
-    config = configs.load(run.config_file, {}, []).model_dump(mode="json")
+    config = fingerprints(configs.load(run.config_file, {}, []).model_dump(mode="json"))
     return {name: value for name, value in config.items() if name not in NAMES_ONLY}
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from nas.constraints import LATENCY_METRICS, METRICS, parse
 from nas.errors import ConfigError
+from nas.inputs import beside
 from search_spaces.reading import check, read_mapping
 from search_spaces.reading import parse as parse_yaml
 
@@ -91,7 +92,7 @@ class SearchConfig(BaseModel):
     def _parsable(cls, texts: list[str] | None) -> list[str] | None:
         for text in texts or []:
             parse(text)
-        return texts
+        return texts and [" ".join(text.split()) for text in texts]
 
     @model_validator(mode="after")
     def _funnel_weighs_quality_against_costs(self) -> SearchConfig:
@@ -103,9 +104,13 @@ class SearchConfig(BaseModel):
         return self
 
 
-def load(file: Path | None, flags: Mapping[str, Any], settings: list[str]) -> SearchConfig:
-    """RUN.yaml < flags that were given < --set. Raises: ConfigError with the near miss."""
-    fields = dict(read_mapping(file, ConfigError)) if file else {}
+def load(
+    file: Path | None, flags: Mapping[str, Any], settings: list[str], *, before: Path | None = None
+) -> SearchConfig:
+    """What a run was `before` < RUN.yaml < flags that were given < --set. Raises: ConfigError with the near miss."""
+    fields: dict[str, Any] = {}
+    for one in filter(None, (before, file)):
+        fields |= beside(read_mapping(one, ConfigError), one.parent)
     fields |= {name: value for name, value in flags.items() if value not in (None, [])}
     for setting in settings:
         name, sign, text = setting.partition("=")

@@ -20,7 +20,7 @@ LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms", "vision_ms")  # vision_ms
 METRICS = ("quality", *LATENCY_METRICS, "memory_gib", "params")
 FORM = re.compile(
     r"^\s*(?P<metric>\w+)(?:@(?P<device>[\w.-]+))?\s*(?P<sign><=|>=)\s*(?P<number>[-+0-9.eE]+)\s*"
-    r"(?:%\s*of\s+(?P<reference>[^\s(]+))?\s*(?P<soft>\(soft\))?\s*$"
+    r"""(?:%\s*of\s+(?P<reference>"[^"]+"|[^\s(]+))?\s*(?P<soft>\(soft\))?\s*$"""
 )
 
 
@@ -69,9 +69,10 @@ def parse(text: str) -> Constraint:
         raise ConfigError(f"the bound must be positive and finite, but got {found['number']} in {text!r}")
     if found["device"] and found["metric"] not in LATENCY_METRICS:
         raise ConfigError(f"only {', '.join(LATENCY_METRICS)} take a device, but got {text!r}")
-    reference = found["reference"]
+    reference = found["reference"] and found["reference"].strip('"')
+    shown = text if reference is None else text.replace(found["reference"], Path(reference).name)
     return Constraint(
-        text=" ".join(text.split()),
+        text=" ".join(shown.split()),
         metric=found["metric"],
         device=found["device"],
         upper=found["sign"] == "<=",

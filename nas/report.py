@@ -93,9 +93,9 @@ def describe(run: Run) -> dict[str, Any]:
         left_out = dict(zip(keys, run.anchored.left_out(), strict=True))
     found: dict[str, Any] = {
         "study": run.study,
-        "space": config.space,
+        "space": problem.space.name,
         "devices": problem.devices,
-        "workload": config.workload or problem.workload.name,
+        "workload": problem.workload.name,
         "request": problem.workload.model_dump(exclude={"name", "description"}),
         "objectives": problem.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,25 +105,31 @@ class RunFolder:
             lock.release()
 
 
-def create(out: Path, study: str) -> RunFolder:
-    """A new run's folder, with `latest` pointing at it. Raises: RunError, StorageError."""
+def create(out: Path, study: str, files: Mapping[str, str] | None = None) -> RunFolder:
+    """A new run's folder with these files, whole or not at all, and `latest` pointing at it.
+
+    Raises: RunError, StorageError.
+    """
     if not study or study != Path(study).name or study in {LATEST, ".", ".."}:
         raise RunError(f"--study must be a plain name other than 'latest', but got {study!r}")
-    folder = RunFolder(out / study)
+    folder, partial = RunFolder(out / study), RunFolder(out / f".{study}.{os.getpid()}.partial")
     try:
-        folder.path.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(
-            f"{folder.path} exists already; choose another --study, or go on with: nas resume {folder.path}"
-        ) from None
+        partial.path.mkdir(parents=True)
+        for name, text in {ENV: json.dumps(environment(), indent=2), **(files or {})}.items():
+            partial.write(name, text)
+        partial.path.rename(folder.path)  # fails where a folder holds something
+        link = out / f".{LATEST}.{os.getpid()}"
+        link.symlink_to(study)
+        link.replace(out / LATEST)
     except OSError as error:
+        if folder.config_file.is_file():
+            way = f"go on with: nas resume {folder.path}"
+            raise RunError(f"{folder.path} exists already; choose another --study, or {way}") from None
         raise StorageError(
-            f"cannot make the run folder {folder.path}: {error.strerror}; choose another --out"
+            f"cannot make the run folder {folder.path}: {error.strerror}; choose another --study or --out"
         ) from error
-    folder.write(ENV, json.dumps(environment(), indent=2))
-    link = out / f".{LATEST}.{os.getpid()}"
-    link.symlink_to(study)
-    link.replace(out / LATEST)
+    finally:
+        shutil.rmtree(partial.path, ignore_errors=True)
     return folder
 
 

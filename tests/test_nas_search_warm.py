@@ -10,7 +10,7 @@ from stored_runs import designs, evaluation, stored_run, this_device
 
 import search_spaces
 from nas.config import SearchConfig
-from nas.errors import ConfigError
+from nas.errors import ConfigError, RunError
 from nas.run_folder import RunFolder
 from nas.search.anchors import choose
 from nas.search.problem import define
@@ -56,6 +56,24 @@ def test_other_seeds_and_recipes_take_over_nothing_that_depends_on_them(tmp_path
     assert not warm.outcomes and not store.trainings("new")
     assert said[0].endswith("0 with their training; 2 were trained with other train_steps, seed")
     store.close()
+
+
+def test_trained_models_are_taken_over_with_their_weights(tmp_path: Path, earlier: RunFolder) -> None:
+    key = designs(6)[1].key
+    earlier.finalist(key).mkdir(parents=True)
+    (earlier.finalist(key) / "model.safetensors").write_bytes(b"weights")
+    (earlier.finalist(key) / "training.json").write_text("{}")
+    _, store, _ = started(tmp_path, earlier)
+    assert {name for name, one in store.trainings("new").items() if one.checkpoint is not None} == {key}
+    assert (tmp_path / "new" / "finalists" / key / "model.safetensors").read_bytes() == b"weights"
+    store.close()
+
+
+def test_a_run_without_its_database_is_refused_and_left_as_it_is(tmp_path: Path, earlier: RunFolder) -> None:
+    (earlier.path / "study.db").unlink()
+    with pytest.raises(RunError, match="has no study.db; give a run that has been searched"):
+        started(tmp_path, earlier)
+    assert not (earlier.path / "study.db").exists()
 
 
 def test_what_is_trained_already_counts_among_the_anchors() -> None:

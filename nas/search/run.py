@@ -12,7 +12,7 @@ import torch
 
 from nas.config import SearchConfig
 from nas.durations import about
-from nas.errors import StorageError
+from nas.errors import NothingFeasibleError, StorageError
 from nas.lease import lease
 from nas.run_folder import RunFolder
 from nas.search.anchors import train_anchors
@@ -47,8 +47,16 @@ def run(
 def _search(
     config: SearchConfig, folder: RunFolder, store: Store, listener: Listener, pause: Callable[[float], None]
 ) -> None:
+    from nas import report
+
     started = time.monotonic()
-    session = open_session(config, folder, store, listener, pause)
+    try:
+        session = open_session(config, folder, store, listener, pause)
+    except NothingFeasibleError as error:
+        store.set_meta(f"nothing_feasible:{folder.study}", str(error))
+        _note_time(store, folder, started)
+        report.write(folder)
+        raise
     try:
         is_new = not store.evaluations(folder.study) and not store.trainings(folder.study)
         session.warm = warm_start(session.problem, folder, store, listener.say)
@@ -89,11 +97,14 @@ def _sum_up(session: Session, started: float) -> None:
     """Time spent, report, and what the dashboard shows."""
     from nas import report
 
-    store, study = session.store, session.folder.study
-    spent = float(store.meta(f"wall_s:{study}") or 0) + time.monotonic() - started
-    store.set_meta(f"wall_s:{study}", str(spent))
+    _note_time(session.store, session.folder, started)
     report.write(session.folder)
     publish(session)
+
+
+def _note_time(store: Store, folder: RunFolder, started: float) -> None:
+    spent = float(store.meta(f"wall_s:{folder.study}") or 0) + time.monotonic() - started
+    store.set_meta(f"wall_s:{folder.study}", str(spent))
 
 
 def _anchor(session: Session) -> None:

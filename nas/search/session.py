@@ -82,14 +82,16 @@ def open_session(
     latencies.measure()
     problem.resolve_constraints()
     known = [candidate for candidate in fit if problem.is_measured(candidate)]
+    unmeasured = len(fit) - len(known)
+    _note_unmeasured(store, folder, listener, unmeasured)
+    store.set_meta(f"gated:{folder.study}", str(len(problem.space.survey) - unmeasured))  # should none be left
     allowed = feasible(problem, known)
     archive = Archive(problem, config.storage or folder.default_storage, folder.study)
-    out = len(problem.space.survey) - len(allowed) - (len(fit) - len(known))
+    out = len(problem.space.survey) - len(allowed) - unmeasured
     listener.say(
         f"gate         {out:,} of {len(problem.space.survey):,} candidates cannot meet the constraints; "
         f"{len(allowed):,} can"
     )
-    _note_unmeasured(store, folder, listener, len(fit) - len(known))
     trained = "anchors and finalists" if config.anchors else "finalists"
     pace = Pace.now(problem, latencies.cache, _trained_on(problem))
     told = pace.expected(allowed)

@@ -14,7 +14,7 @@ from nas.execution import Executor, executor
 from nas.latency.measure import pinned
 from nas.limits import Limits
 from nas.quality.score import proxies_of
-from nas.records import GIB, Evaluation
+from nas.records import GIB, NO_LATENCY, Evaluation
 from nas.search.evaluate import Outcome, Task, evaluate
 from nas.search.exact import Weighed, weigh
 from nas.search.funnel import funnel_of
@@ -24,6 +24,7 @@ from nas.search.problem import Problem
 from nas.search.proposer import Proposer, Sampled
 from nas.search.session import RETRY_EVERY, Session, publish_when_due, retry_unmeasured
 from nas.search.sides import MOST_S, front_of_sides
+from nas.search.warm import named
 from search_spaces import Candidate
 
 TRIAL_THREADS = 1  # in process: with two, six trials of `pocket` on two quiet cores took 6.6 s and not 1.6
@@ -41,6 +42,9 @@ def run_trials(session: Session) -> None:
         c.key: c for c in [*session.warm.first, *session.anchors, *extremes, *near_front] if c.key in session.allowed
     }
     queue = list(first.values())
+    for candidate in named(problem):
+        if candidate.key not in session.allowed:
+            session.listener.say(f"left out     {candidate}, which was named: {_why_not(problem, candidate)}")
     near = sum(candidate in near_front for candidate in queue[: config.trials])
     session.listener.say(f"trials       {near} of {config.trials} are of that front, or of what may be on it")
     done = _replay(session, proposer, queue)
@@ -67,9 +71,22 @@ def run_trials(session: Session) -> None:
                 _finish(session, proposer, task.candidate, evaluation, number)
             if done < config.trials and goes_on():
                 session.listener.say("every feasible candidate has been evaluated")
+            elif done < config.trials and not stop.asked:
+                way = f"the others: nas resume {session.folder.path}"
+                session.listener.say(f"timeout      {done} of {config.trials} trials ended in time; {way}")
         if stop.asked:
             raise KeyboardInterrupt
     session.store.set_meta(f"duplicates:{session.folder.study}", str(proposer.duplicates_avoided))
+
+
+def _why_not(problem: Problem, candidate: Candidate) -> str:
+    """What rules a candidate out."""
+    if not problem.is_measured(candidate):
+        return NO_LATENCY
+    missed = problem.violations(problem.metrics(candidate))
+    hard = {one.text for one in problem.constraints if not one.soft}
+    found = [f"{text!r} is missed by {excess:.4g}" for text, excess in missed.items() if excess > 0 and text in hard]
+    return "; ".join(found) or "it does not fit the memory of a device"
 
 
 def try_one(session: Session, candidate: Candidate) -> Evaluation:

@@ -6,6 +6,8 @@ new here. Scores are taken over where seed and proxies are the same, trainings w
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 from nas import config as configs
 from nas import run_folder
 from nas.config import SearchConfig
-from nas.errors import ConfigError
+from nas.errors import ConfigError, RunError
 from nas.quality.score import proxies_of
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
@@ -49,14 +51,23 @@ def named(problem: Problem) -> list[Candidate]:
     return found
 
 
+def earlier_run(name: str, out: Path = Path("runs")) -> RunFolder:
+    """The run that another begins with. Raises: RunError where it holds none."""
+    before = run_folder.find(name, out)
+    earlier = configs.load(before.config_file, {}, [])
+    if earlier.storage is None and not (before.path / run_folder.DATABASE).is_file():
+        raise RunError(f"--from {name}: {before.path} has no {run_folder.DATABASE}; give a run that has been searched")
+    return before
+
+
 def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[[str], None]) -> WarmStart:
-    """Reads the earlier run, copies its comparable trainings, and says what was taken over. Raises: UserError."""
+    """Reads the earlier run, takes its comparable trainings over, and says what it took. Raises: UserError."""
     from nas.store import Store
 
     config, first = problem.config, named(problem)
     if config.start_from is None:
         return WarmStart(first)
-    before = run_folder.find(config.start_from)
+    before = earlier_run(config.start_from)
     earlier = configs.load(before.config_file, {}, [])
     with closing(Store(earlier.storage or before.default_storage)) as stored:
         evaluations = [one for one in stored.evaluations(before.study) if one.status != "failed"]
@@ -68,9 +79,12 @@ def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[
     otherwise = [name for name in SAME_TRAINING if getattr(earlier, name) != getattr(config, name)]
     if not otherwise:
         for key, training in trainings.items():
-            taken += key in known
-            if key in known and key not in here:  # its weights stay where they are
-                store.add_training(folder.study, replace(training, checkpoint=None))
+            if key not in known:
+                continue
+            taken += 1
+            if key not in here:
+                kept = training.checkpoint is not None and _take_weights(before.finalist(key), folder.finalist(key))
+                store.add_training(folder.study, training if kept else replace(training, checkpoint=None))
     outcomes = {
         one.key: _outcome(one) for one in evaluations if one.key in known and _same_scores(config, earlier, one)
     }
@@ -80,6 +94,30 @@ def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[
         + (f"; {len(trainings)} were trained with other {', '.join(otherwise)}" if trainings and otherwise else "")
     )
     return WarmStart([*first, *(known[key] for key in trainings if key in known)], outcomes)
+
+
+def _take_weights(source: Path, place: Path) -> bool:
+    """Links a trained model (to another disk: copies it), all or nothing; whether it is there."""
+
+    def link(file: str, copy: str) -> None:
+        try:
+            os.link(file, copy)
+        except OSError:
+            shutil.copy2(file, copy)
+
+    from nas.train.finalists import RESULT_FILE
+
+    if not (source / RESULT_FILE).is_file():
+        return False
+    partial = place.parents[1] / f".{place.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        shutil.copytree(source, partial, copy_function=link)
+        place.parent.mkdir(exist_ok=True)
+        partial.rename(place)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+    return (place / RESULT_FILE).is_file()
 
 
 def _same_scores(config: SearchConfig, earlier: SearchConfig, evaluation: Evaluation) -> bool:
