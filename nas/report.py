@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nas.quality.anchored import Anchored
     from nas.search.problem import Problem
 
-KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "to_beat", "rungs")  # what a run notes of itself
+# What a run notes of itself.
+KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "to_beat", "rungs", "nothing_feasible")
 MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
 
 
@@ -110,6 +111,7 @@ def describe(run: Run) -> dict[str, Any]:
         "front": entries,
         "off_front": off_front,  # trained when they were on the front, dominated since
         "baseline_check": ranking.baseline_check(run.evaluations, run.trainings, left_out),
+        "nothing_feasible": run.meta["nothing_feasible"],
         "exact": json.loads(run.meta["exact"] or "null"),
         "rungs": json.loads(run.meta["rungs"] or "[]"),
         "score_fit": None if run.anchored is None else run.anchored.to_dict(),

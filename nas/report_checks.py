@@ -149,6 +149,8 @@ def _front_words(found: dict[str, Any]) -> list[str]:
 
 def _untrained(found: dict[str, Any]) -> list[str]:
     if not found["front"]:
+        if found["nothing_feasible"]:
+            return [f"The search ended: {found['nothing_feasible']}."]
         return ["No feasible candidate has been evaluated yet."]
     entry = found["front"][0]
     return [

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 
 import hardware_profiles
+import search_spaces
 from nas import config as configs
 from nas import report, run_folder
 from nas.compare import compare
 from nas.config import SearchConfig
+from nas.errors import NothingFeasibleError
 from nas.latency.measure import pinned
 from nas.pareto import hypervolume
 from nas.records import Evaluation
@@ -145,6 +148,28 @@ def test_a_metric_that_is_no_number_costs_its_candidate_alone(tmp_path: Path, mo
     assert {one.status for key, one in of.items() if key != lost} == {"complete"} and len(finished) == 6
     found = json.loads((folder.path / "front.json").read_text(encoding="utf-8"))
     assert lost not in {entry["key"] for entry in found["front"]}
+
+
+def test_what_was_named_and_cannot_be_tried_and_what_a_timeout_left_are_told(tmp_path: Path) -> None:
+    baseline = tmp_path / "mine.yaml"
+    baseline.write_text(yaml.safe_dump(search_spaces.load("micro").baseline_candidate.to_dict()))
+    folder, said, finished = searched(
+        tmp_path, "first", "raspberry-pi-5-8gb", constraints=["latency_ms <= 80% of baseline"], timeout_s=1e-6,
+        candidates=[str(baseline)],
+    )  # fmt: skip
+    (left_out,) = [line for line in said if line.startswith("left out")]
+    assert "'latency_ms <= 80% of baseline' is missed by" in left_out
+    assert not finished
+    assert f"timeout      0 of 6 trials ended in time; the others: nas resume {folder.path}" in said
+
+
+def test_a_run_of_which_nothing_is_feasible_has_ended_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NothingFeasibleError) as refused:
+        searched(tmp_path, "none", "raspberry-pi-5-8gb", constraints=["latency_ms <= 0.1"])
+    found = report.document(run_folder.find(str(tmp_path / "none")))
+    assert found["counts"]["gated_out"] == found["search"]["space_size"]
+    assert found["wall_s"] > 0
+    assert found["nothing_feasible"] == str(refused.value)
 
 
 def test_the_funnel_without_a_cost_is_refused() -> None:

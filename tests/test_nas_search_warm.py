@@ -71,7 +71,7 @@ def test_trained_models_are_taken_over_with_their_weights(tmp_path: Path, earlie
 
 def test_a_run_without_its_database_is_refused_and_left_as_it_is(tmp_path: Path, earlier: RunFolder) -> None:
     (earlier.path / "study.db").unlink()
-    with pytest.raises(RunError, match="has no study.db; give a run that has been searched"):
+    with pytest.raises(RunError, match=r"has no study\.db; give a run that has been searched"):
         started(tmp_path, earlier)
     assert not (earlier.path / "study.db").exists()
 

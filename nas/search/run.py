@@ -53,7 +53,7 @@ def _search(
     try:
         session = open_session(config, folder, store, listener, pause)
     except NothingFeasibleError as error:
-        store.set_meta(f"nothing_feasible:{folder.study}", str(error))
+        _note_nothing(store, folder, error)
         _note_time(store, folder, started)
         report.write(folder)
         raise
@@ -70,7 +70,9 @@ def _search(
             _compare_time(session, tried - anchored - session.solving_s, anchored - begun + time.monotonic() - tried)
     except StorageError:  # what could be said of it could not be written either
         raise
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, NothingFeasibleError):
+            _note_nothing(store, folder, error)
         _sum_up(session, started)
         raise
     finally:
@@ -100,6 +102,10 @@ def _sum_up(session: Session, started: float) -> None:
     _note_time(session.store, session.folder, started)
     report.write(session.folder)
     publish(session)
+
+
+def _note_nothing(store: Store, folder: RunFolder, error: NothingFeasibleError) -> None:
+    store.set_meta(f"nothing_feasible:{folder.study}", str(error))
 
 
 def _note_time(store: Store, folder: RunFolder, started: float) -> None:
