@@ -120,9 +120,22 @@ def search(
         _go_on_otherwise(config, before)
         go_on(configs.load(before.config_file, {}, []), before, json_=json_, quiet=quiet)
         return
+    _check_reached(config)
     name = config.study or f"{problem.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     made = run_folder.create(Path(config.out), name, _files(config.model_copy(update={"study": name}), problem))
     go_on(configs.load(made.config_file, {}, []), made, json_=json_, quiet=quiet)
+
+
+def _check_reached(config: SearchConfig) -> None:
+    """What a search writes to and works with, before anything is made. Raises: StorageError, RunnerError."""
+    if config.storage is not None:
+        from nas.store import connect
+
+        connect(config.storage).dispose()
+    if config.cluster is not None:
+        from nas import ray_session
+
+        ray_session.check(config.cluster)
 
 
 def _files(config: SearchConfig, problem: Problem) -> dict[str, str]:

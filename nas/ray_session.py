@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from nas.errors import RunnerError
+from nas.errors import ConfigError, RunnerError
 
 
 def started(workers: int) -> Any:
@@ -89,11 +90,23 @@ def connected(address: str | None, runtime_env: Mapping[str, Any] | None = None)
             reach(address)
             ray.init(address=address or "auto", log_to_driver=False, runtime_env=runtime_env)
         except (OSError, RuntimeError, ValueError) as error:
-            raise RunnerError(
-                f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:120]}); "
-                f"start one: ray start --head"
-            ) from error
+            raise _silent(address, error) from error
     return ray
+
+
+def check(address: str) -> None:
+    """Before Ray is loaded. Raises: ConfigError, RunnerError."""
+    if not re.fullmatch(r"auto|.+://.+|.+:\d+", address):
+        raise ConfigError(f"a cluster must be HOST:PORT (of `ray start --head`), but got {address!r}")
+    try:
+        reach(address)
+    except OSError as error:
+        raise _silent(address, error) from error
+
+
+def _silent(address: str | None, error: Exception) -> RunnerError:
+    reason = " ".join(str(error).split())[:120]
+    return RunnerError(f"no Ray cluster answers at {address or 'this machine'} ({reason}); start one: ray start --head")
 
 
 def reach(address: str | None) -> None:

@@ -3,6 +3,6 @@
 Importing this package loads no torch; `get` imports the one proxy that is asked for.
 """
 
-from proxies.registry import Proxy, ProxyError, get, names, proxy
+from proxies.registry import Proxy, ProxyError, check, get, names, proxy
 
-__all__ = ["Proxy", "ProxyError", "get", "names", "proxy"]
+__all__ = ["Proxy", "ProxyError", "check", "get", "names", "proxy"]

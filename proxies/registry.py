@@ -124,13 +124,18 @@ def names() -> list[str]:
     return sorted(file.name.replace("_", "-") for file in files if file.name not in MACHINERY)
 
 
-def get(name: str) -> Proxy:
-    """The proxy of exactly this name. Raises: ProxyError with the near miss."""
+def check(name: str) -> None:
+    """Raises: ProxyError with the near miss where no proxy has this name."""
     known = names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ProxyError(f"no proxy named {name!r}; {hint} (see `nas proxies list`)")
+
+
+def get(name: str) -> Proxy:
+    """The proxy of exactly this name. Raises: ProxyError with the near miss."""
+    check(name)
     file = name.replace("-", "_")
     module: Any = importlib.import_module(f"proxies.{file}")
     found = [value for value in vars(module).values() if isinstance(value, Proxy)]

@@ -166,6 +166,11 @@ def rows(database: Path, query: str) -> list[str]:
         (["search", "--set", "space.axes.encoder=[conv-mirco]", "--space", "micro"], "did you mean 'conv-micro'", 2),
         (["search", "--storage", "postgresql://127.0.0.1:1/none", "--space", "micro"], "does not answer", 2),
         (["search", "--out", "/proc/none", "--space", "micro"], "cannot make the run folder", 2),
+        (["search", "--storage", "foo", "--space", "micro"], "must be a database URL", 2),
+        (["search", "--cluster", "foo", "--space", "micro"], "must be HOST:PORT", 2),
+        (["search", "--cluster", "127.0.0.1:1", "--space", "micro"], "no Ray cluster answers", 2),
+        (["search", "--set", "proxies=[synfolw]", "--space", "micro"], "did you mean 'synflow'", 2),
+        (["search", "--from", "nowhere", "--space", "micro"], "no run at", 2),
         (["search", "--space", "micro", "--constraint", "params <= 10"], "no candidate", 3),
         (["report", "nowhere"], "no run at", 2),
     ],
@@ -175,6 +180,8 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path: Path, arguments: list[
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    if code == 2:
+        assert not (tmp_path / "runs").exists()
 
 
 def test_an_unknown_key_of_a_run_file_names_the_near_miss(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import hardware_profiles
 import nas.workload
+import proxies
 import search_spaces
 from hardware_profiles import HardwareProfile, ProfileError
 from nas import constraints
@@ -226,6 +227,8 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     names = sorted(map(str, devices.glob("*.yaml"))) if devices else config.devices
     profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
     check(config.runtime, config.dtype)
+    for name in config.proxies or []:
+        proxies.check(name)
     workload = nas.workload.of_space(space, config.workload)
     if workload.seconds and config.anchors and config.data is None:
         raise ConfigError(

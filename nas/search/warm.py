@@ -12,21 +12,18 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nas import config as configs
 from nas import run_folder
 from nas.config import SearchConfig
-from nas.errors import ConfigError, RunError
+from nas.errors import ConfigError, RunError, StorageError
 from nas.quality.score import proxies_of
 from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.evaluate import Outcome
 from nas.search.problem import Problem
+from nas.store import Store, connect
 from search_spaces import Candidate, load_candidate
-
-if TYPE_CHECKING:
-    from nas.store import Store
 
 SAME_TRAINING = ("train_steps", "train_images", "seed", "data")
 
@@ -57,13 +54,15 @@ def earlier_run(name: str, out: Path = Path("runs")) -> RunFolder:
     earlier = configs.load(before.config_file, {}, [])
     if earlier.storage is None and not (before.path / run_folder.DATABASE).is_file():
         raise RunError(f"--from {name}: {before.path} has no {run_folder.DATABASE}; give a run that has been searched")
+    try:
+        connect(earlier.storage or before.default_storage).dispose()
+    except StorageError as error:
+        raise RunError(f"--from {name}: {error}; give another run") from error
     return before
 
 
 def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[[str], None]) -> WarmStart:
     """Reads the earlier run, takes its comparable trainings over, and says what it took. Raises: UserError."""
-    from nas.store import Store
-
     config, first = problem.config, named(problem)
     if config.start_from is None:
         return WarmStart(first)
