@@ -78,7 +78,7 @@ def document(folder: RunFolder) -> dict[str, Any]:
 
 def describe(run: Run) -> dict[str, Any]:
     """The document of a run. The front is ranked by trained accuracy; what was not trained follows by prediction."""
-    from nas.search.finalists import front
+    from nas.search.front import front
 
     best = front(run.problem, run.evaluations)
     sure = _confidence(run)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from cli.main import build_app
 from nas.errors import ConfigError, RunError
 
 DEVICE = this_device()
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "timm", "ray", "optuna", "sklearn", "torchvision")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,24 @@ def test_a_run_is_like_itself(run: Path) -> None:
     shown = said("report", str(run), "--compare", str(run)).splitlines()
     assert [line.split(maxsplit=1)[1] for line in shown[:2]] == ["the same", "the same"]
     assert shown[2].endswith("the first 5 of 5 and 5 are the same") and len(shown) == 3
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--format", "md"], ["--failures"]])
+def test_a_report_waits_for_no_library_of_models(run: Path, form: list[str]) -> None:
+    code = (
+        f"import sys\nsys.argv = {['nas', 'report', str(run), *form]!r}\n"
+        "from cli.main import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    print('LOADED', [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout and "LOADED []" in done.stderr, done.stderr
 
 
 def test_two_forms_at_once_are_refused(run: Path) -> None:
