@@ -14,8 +14,8 @@ from nas import report_devices
 from nas import report_ranking as ranking
 from nas.constraints import LATENCY_METRICS
 from nas.records import Evaluation, Latency, Quality, Training
+from nas.report_records import profiles, records
 from nas.run_folder import ENV, RunFolder
-from nas.store import Store
 
 if TYPE_CHECKING:
     from nas.config import SearchConfig
@@ -51,7 +51,8 @@ def read(folder: RunFolder) -> Run:
     from nas.search.problem import define
 
     config = configs.load(folder.config_file, {}, [])
-    store = Store(config.storage or folder.default_storage)
+    problem = define(config, profiles(folder))
+    store = records(folder, config.storage)
     try:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
@@ -59,7 +60,6 @@ def read(folder: RunFolder) -> Run:
         meta = {name: store.meta(f"{name}:{folder.study}") for name in KEPT}
     finally:
         store.close()
-    problem = define(config, folder.path / "devices")
     anchored = use_anchors(problem, trainings) if config.anchors else None
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency

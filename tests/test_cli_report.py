@@ -102,6 +102,21 @@ def test_a_run_that_does_not_exist_says_where_runs_are(tmp_path: Path) -> None:
         said("report", str(tmp_path / "nothing"))
 
 
+@pytest.mark.parametrize("form", [[], ["--json"], ["--constraint", "latency_ms <= 35"]])
+def test_a_run_folder_with_a_part_missing_is_one_line_and_nothing_is_made(tmp_path: Path, form: list[str]) -> None:
+    folder = stored_run(tmp_path, [evaluation(designs(5)[0], DEVICE, 1.0)])
+    (folder.path / "study.db").rename(tmp_path / "kept.db")
+    with pytest.raises(RunError, match=r"study\.db does not exist; put it back, or begin again with: nas resume"):
+        said("report", str(folder.path), *form)
+    with pytest.raises(RunError, match="does not exist"):
+        said("report", str(folder.path), "--compare", str(folder.path))
+    assert not list(folder.path.glob("study.db*"))
+    (tmp_path / "kept.db").rename(folder.path / "study.db")
+    (folder.path / "devices" / f"{DEVICE}.yaml").unlink()
+    with pytest.raises(RunError, match=r"devices has none; put them back, or search again with: nas search"):
+        said("report", str(folder.path), *form)
+
+
 def test_env_names_versions_and_what_optional_packages_are_there() -> None:
     found = json.loads(said("env"))
     assert found["python"] and found["packages"]["torch"]

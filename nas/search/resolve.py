@@ -10,6 +10,7 @@ from nas import config as configs
 from nas.cost import cost
 from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerError
 from nas.latency.device import Device
+from nas.report_records import profiles, records
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
 from nas.search.confidence import in_words
@@ -29,8 +30,8 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     Raises: UserError; NothingFeasibleError where no known candidate keeps them.
     """
     config = configs.load(folder.config_file, {"constraints": list(constraints)}, [])
-    problem = define(config, folder.path / "devices")
-    store = Store(config.storage or folder.default_storage)
+    problem = define(config, profiles(folder))
+    store = records(folder, config.storage)
     try:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
