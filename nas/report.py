@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,15 +145,25 @@ def _confidence(run: Run) -> dict[str, dict[str, Any]]:
     gains = in_logs(problem.objectives, [problem.maximised(each) for each in metrics]).tolist()
     doubts = [errors(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
     keys, to_beat = {one.key for one in complete}, json.loads(run.meta["to_beat"] or '{"keys": []}')
+    columns = _as_searched(run.config.objectives, problem.objectives, list(complete[0].latency))
     for place, key in enumerate(to_beat["keys"]):
         if key not in keys:
-            gains.append(to_beat["gains"][place])
-            doubts.append(to_beat["errors"][place])
+            gains.append([to_beat["gains"][place][column] for column in columns])
+            doubts.append([to_beat["errors"][place][column] for column in columns])
     shares = confidence(np.array(gains), np.array(doubts))
     return {
         one.key: {"share": float(share), "verdict": in_words(float(share))}
         for one, share in zip(complete, shares[: len(complete)], strict=True)
     }
+
+
+def _as_searched(asked: Sequence[str], objectives: Sequence[str], devices: Sequence[str]) -> list[int]:
+    """Where each of the objectives stood when the run was searched, on its devices in the order they were given in."""
+    searched: list[str] = []
+    for name in asked:
+        on_each = name in LATENCY_METRICS and len(devices) > 1
+        searched += [f"{name}@{device}" for device in devices] if on_each else [name]
+    return [searched.index(name) for name in objectives]
 
 
 def _counts(run: Run) -> dict[str, int]:

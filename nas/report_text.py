@@ -14,6 +14,15 @@ from nas.report_checks import design, interval, number
 
 Entry = dict[str, Any]
 Cell = tuple[str, str]  # text and label; an empty label for what is no number
+Column = tuple[str, Callable[[Entry], Cell]]  # title, and the cell of an entry
+
+NAMES: list[Column] = [("key", lambda e: (e["key"], "")), ("design", lambda e: (design(e), ""))]
+QUALITY: Column = ("quality", lambda e: (interval(e["quality"], "value"), e["quality"]["label"]))
+SURE_AND_SIZED: list[Column] = [
+    ("on the front", lambda e: (f"{e['confidence']['share']:.0%}", "of draws")),
+    ("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])),
+    ("params M", lambda e: (number(e["params"] / 1e6), e["params_label"])),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Table:
         return ["\n".join(part for part in pair if part) for pair in zip(self.titles, self.labels, strict=True)]
 
 
-def table(columns: Sequence[tuple[str, Callable[[Entry], Cell]]], entries: Sequence[Entry]) -> Table:
+def table(columns: Sequence[Column], entries: Sequence[Entry]) -> Table:
     """Lifts labels into the headings where a whole column shares one; otherwise they stay in the cells."""
     labels, cells = [], []
     for _, cell_of in columns:
@@ -46,14 +55,10 @@ def table(columns: Sequence[tuple[str, Callable[[Entry], Cell]]], entries: Seque
 def front_table(found: dict[str, Any]) -> Table:
     """The front, best first: trained and measured columns where there is anything in them."""
     entries, devices = found["front"], found["devices"]
-    columns: list[tuple[str, Callable[[Entry], Cell]]] = [
-        ("#", lambda e: (str(e["rank"]), "")),
-        ("key", lambda e: (e["key"], "")),
-        ("design", lambda e: (design(e), "")),
-    ]
+    columns: list[Column] = [("#", lambda e: (str(e["rank"]), "")), *NAMES]
     if any(entry["trained"] for entry in entries):
         columns.append(("open accuracy", _accuracy))
-    columns.append(("quality", lambda e: (interval(e["quality"], "value"), e["quality"]["label"])))
+    columns.append(QUALITY)
     for device in devices:
         at = f" @{device}" if len(devices) > 1 else ""
         columns.append((f"latency ms{at}", _latency("latency", device, "latency_ms")))
@@ -61,10 +66,14 @@ def front_table(found: dict[str, Any]) -> Table:
             columns.append((f"latency ms{at}", _latency("measured", device, "latency_ms")))
         columns.append((f"TTFT ms{at}", _latency("latency", device, "ttft_ms")))
         columns.append((f"ms/token{at}", _latency("latency", device, "tpot_ms")))
-    columns.append(("on the front", lambda e: (f"{e['confidence']['share']:.0%}", "of draws")))
-    columns.append(("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])))
-    columns.append(("params M", lambda e: (f"{number(e['params'] / 1e6)}", e["params_label"])))
-    return table(columns, entries)
+    return table([*columns, *SURE_AND_SIZED], entries)
+
+
+def solved_table(found: dict[str, Any]) -> Table:
+    """The front of a run that was solved again (nas.search.resolve), best predicted first."""
+    latencies = [(f"latency ms @{device}", _latency("latency", device, "latency_ms")) for device in found["devices"]]
+    evaluated: Column = ("evaluated", lambda e: ("yes" if e["evaluated"] else "no", ""))
+    return table([*NAMES, QUALITY, *latencies, *SURE_AND_SIZED, evaluated], found["front"])
 
 
 def finalists_table(found: dict[str, Any]) -> Table:

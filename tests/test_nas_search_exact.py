@@ -10,22 +10,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stored_runs import designs, evaluation, stored_run, this_device
+from stored_runs import designs, estimated_run, evaluation, stored_run, this_device
 from typer.testing import CliRunner
 
 from cli.main import build_app
 from nas.config import SearchConfig
 from nas.errors import NothingFeasibleError, RunError
 from nas.pareto import beaten, dominates, front, front_mask
-from nas.report import document
+from nas.report import document, read
+from nas.report_checks import interval
+from nas.report_text import solved_table
 from nas.run_folder import RunFolder
 from nas.search.exact import weigh
 from nas.search.problem import Problem, define
 from nas.search.resolve import resolve
 from nas.store import Store
+from search_spaces import Candidate
 
 DEVICE = this_device()
-ESTIMATED = "raspberry-pi-5-8gb"
+ESTIMATED, FASTER = "raspberry-pi-5-8gb", "jetson-orin-nano-8gb"
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=30)
 
 
@@ -104,6 +107,34 @@ def test_a_run_is_solved_again_without_a_new_evaluation(run: Path) -> None:
     allowed = {one.key for one in designs(6)[:3]}
     assert found["front"] and {one["key"] for one in found["front"]} <= allowed
     assert all(one["evaluated"] for one in found["front"])
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Devices in another order than that of their files, which is by name."""
+    asked = problem()
+    best = [asked.space.candidates[place] for place in front(_points(asked))][::2]
+    return estimated_run(tmp_path_factory.mktemp("runs"), [ESTIMATED, FASTER], best)
+
+
+def _points(asked: Problem) -> list[list[float]]:
+    return [asked.maximised(asked.metrics(one)) for one in asked.space.candidates]
+
+
+def test_each_device_has_its_own_latencies_in_whatever_order_they_were_searched(two_devices: RunFolder) -> None:
+    found = resolve(two_devices, ["params <= 90% of baseline"])
+    assert found["devices"] == [FASTER, ESTIMATED] and {one["evaluated"] for one in found["front"]} == {True, False}
+    shown = solved_table(found)
+    for device in found["devices"]:
+        column = [row[shown.titles.index(f"latency ms @{device}")] for row in shown.rows]
+        assert column == [interval(one["latency"][device], "latency_ms") for one in found["front"]]
+
+
+def test_how_sure_a_front_is_does_not_depend_on_the_order_of_devices(two_devices: RunFolder, tmp_path: Path) -> None:
+    tried = [one.candidate for one in read(two_devices).evaluations]
+    other = estimated_run(tmp_path, [FASTER, ESTIMATED], [Candidate.model_validate(one) for one in tried])
+    shares = [[one["confidence"] for one in document(folder)["front"]] for folder in (two_devices, other)]
+    assert shares[0] == shares[1]
 
 
 def test_what_cannot_be_kept_or_is_not_known_is_one_line(run: Path) -> None:

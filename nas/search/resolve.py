@@ -10,6 +10,7 @@ from nas import config as configs
 from nas.cost import cost
 from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerError
 from nas.latency.device import Device
+from nas.report import MEMORY_LABEL, PARAMS_LABEL
 from nas.report_records import profiles, records
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
@@ -69,8 +70,9 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
             {
                 "key": candidate.key, "candidate": candidate.to_dict(),
                 "quality": problem.quality(candidate).to_dict(),
-                "latency": {device: one.to_dict() for device, one in problem.latency(candidate).items()},
-                "memory_gib": bill.memory_gib, "params": bill.params,
+                "latency": {device: problem.latency(candidate)[device].to_dict() for device in problem.devices},
+                "memory_gib": bill.memory_gib, "memory_label": MEMORY_LABEL,
+                "params": bill.params, "params_label": PARAMS_LABEL,
                 "confidence": {"share": sure, "verdict": in_words(sure)},
                 "evaluated": candidate.key in evaluated,
                 "accuracy_open": None if training is None else training.accuracy_open,
