@@ -15,6 +15,7 @@ from nas import report_devices
 from nas import report_ranking as ranking
 from nas.constraints import LATENCY_METRICS
 from nas.records import Evaluation, Latency, Quality, Training
+from nas.report_limits import MEMORY_LABEL, PARAMS_LABEL, limit_labels, limits
 from nas.report_records import profiles, records
 from nas.run_folder import ENV, RunFolder
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from nas.search.problem import Problem
 
 KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "to_beat", "rungs")  # what a run notes of itself
-MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
+PROXIES_LABEL = "probe batch, untrained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ def describe(run: Run) -> dict[str, Any]:
         "request": problem.workload.model_dump(exclude={"name", "description"}),
         "objectives": problem.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],
-        "limits": checks.limits(run.problem, run.evaluations),
+        "limits": limits(problem, run.evaluations),
+        "limit_labels": _limit_labels(run),
         "search": {
             "space_size": problem.space.size, "sampler": config.sampler, "seed": config.seed,
             "workers": config.workers, "trials": config.trials, "anchors": config.anchors,
@@ -127,6 +129,11 @@ def describe(run: Run) -> dict[str, Any]:
     if found["devices_compared"] is not None:
         found["verdict"] += report_devices.in_words(found["devices_compared"])
     return found
+
+
+def _limit_labels(run: Run) -> dict[str, str]:
+    known = next((e for e in run.evaluations if e.violations), None)
+    return {} if known is None or known.quality is None else limit_labels(run.problem, known.quality, known.latency)
 
 
 def _confidence(run: Run) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from nas.durations import duration
 from nas.records import NO_LATENCY
 from nas.report_checks import design, interval, number
+from nas.report_limits import limit_text, missed_wishes
 
 Entry = dict[str, Any]
 Cell = tuple[str, str]  # text and label; an empty label for what is no number
@@ -74,6 +75,17 @@ def solved_table(found: dict[str, Any]) -> Table:
     latencies = [(f"latency ms @{device}", _latency("latency", device, "latency_ms")) for device in found["devices"]]
     evaluated: Column = ("evaluated", lambda e: ("yes" if e["evaluated"] else "no", ""))
     return table([*NAMES, QUALITY, *latencies, *SURE_AND_SIZED, evaluated], found["front"])
+
+
+def solved_words(found: dict[str, Any]) -> list[str]:
+    """What the front under other constraints was taken from, and which wishes it misses."""
+    allowed = "" if found["feasible"] is None else f", {found['feasible']:,} are allowed"
+    return [
+        f"Constraints: {'; '.join(limit_text(found, text) for text in found['constraints'])}.",
+        f"{found['weighed']:,} of {found['candidates']:,} candidates were looked at{allowed}; the front is "
+        f"{'exact' if found['exact'] else 'not exact'}: {found['how']}. Nothing was evaluated anew.",
+        *missed_wishes(found),
+    ]
 
 
 def finalists_table(found: dict[str, Any]) -> Table:
@@ -231,20 +243,6 @@ def markdown(found: dict[str, Any]) -> str:
     if found["score_fit"]:
         lines += ["", "## Score against training", "", truth_words(found), "", *_markdown_table(truth_table(found))]
     return "\n".join(lines) + "\n"
-
-
-def limit_text(found: dict[str, Any], constraint: str) -> str:
-    """A constraint, with its bound in the metric's unit where it was relative."""
-    bound = found["limits"].get(constraint)
-    if "%" not in constraint or bound is None:
-        return constraint
-    metric = constraint.split()[0].partition("@")[0]
-    unit, label = {
-        "memory_gib": ("GiB", "closed-form"),
-        "params": ("params", "counted"),
-        "quality": ("", "predicted"),
-    }.get(metric, ("ms", "composed"))
-    return f"{constraint} (= {bound:.4g} {unit} {label})"
 
 
 def _markdown_table(shown: Table) -> list[str]:

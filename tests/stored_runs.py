@@ -67,7 +67,8 @@ def estimated_run(
         violations = problem.violations(problem.metrics(one))
         status: Status = "infeasible" if problem.breaks(violations) else "complete"
         known = evaluation(one, "", 1.0)
-        runs.append(replace(known, status=status, latency=problem.latency(one), violations=violations))
+        known = replace(known, quality=problem.quality(one), latency=problem.latency(one), violations=violations)
+        runs.append(replace(known, status=status))
     folder = stored_run(out, runs, constraints=constraints, devices=devices, study=study)
     weighed = weigh(problem, problem.space.candidates)
     front = {"gains": weighed.gains[weighed.front].tolist(), "errors": weighed.errors[weighed.front].tolist()}

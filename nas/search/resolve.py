@@ -10,7 +10,7 @@ from nas import config as configs
 from nas.cost import cost
 from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerError
 from nas.latency.device import Device
-from nas.report import MEMORY_LABEL, PARAMS_LABEL
+from nas.report_limits import MEMORY_LABEL, PARAMS_LABEL
 from nas.report_records import profiles, records
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
