@@ -101,7 +101,7 @@ def _compare(here: RunFolder, there: RunFolder, json_: bool) -> None:
 
 
 def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None:
-    from nas.report_text import solved_table
+    from nas.report_text import solved_table, solved_words
     from nas.search.resolve import resolve
 
     found = resolve(folder, constraints)
@@ -111,11 +111,7 @@ def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None
         print(json.dumps(found, indent=2))
         return
     _print_table(solved_table(found), f"{found['study']}: {'; '.join(constraints)}", out())
-    extent = (
-        f"{found['weighed']:,} of {found['candidates']:,} candidates were looked at, {found['feasible']:,} keep the"
-    )
-    out().print(f"{extent} constraints; the front is {'exact' if found['exact'] else 'not exact'}: {found['how']}. "
-                f"Nothing was evaluated anew")  # fmt: skip
+    _print_lines(solved_words(found), out())
 
 
 def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -134,7 +130,11 @@ def print_front(found: dict[str, Any], console: Console) -> None:
     shown = front_table(found)
     if shown.rows:
         _print_table(shown, f"{found['study']}: front, best first", console)
-    for line in [*found["verdict"], work_done(found)]:
+    _print_lines([*found["verdict"], work_done(found)], console)
+
+
+def _print_lines(lines: list[str], console: Console) -> None:
+    for line in lines:
         console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
 
 

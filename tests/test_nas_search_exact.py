@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from stored_runs import designs, estimated_run, evaluation, stored_run, this_device
 from typer.testing import CliRunner
 
+import search_spaces
 from cli.main import build_app
 from nas.config import SearchConfig
 from nas.errors import NothingFeasibleError, RunError
 from nas.pareto import beaten, dominates, front, front_mask
 from nas.report import document, read
 from nas.report_checks import interval
-from nas.report_text import solved_table
+from nas.report_text import markdown, solved_table, solved_words
 from nas.run_folder import RunFolder
 from nas.search.exact import weigh
 from nas.search.problem import Problem, define
@@ -137,8 +138,66 @@ def test_how_sure_a_front_is_does_not_depend_on_the_order_of_devices(two_devices
     assert shares[0] == shares[1]
 
 
+@pytest.fixture(scope="module")
+def estimated(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Its first design breaks the hard constraint, of which the run's bounds come back."""
+    constraints = "latency_ms <= 80% of baseline", "quality >= 98% of baseline (soft)"
+    tried = [search_spaces.load("micro").baseline_candidate, *designs(12)]
+    return estimated_run(tmp_path_factory.mktemp("runs"), [ESTIMATED], tried, *constraints)
+
+
+def test_a_bound_in_percent_is_told_with_its_unit_and_label(estimated: RunFolder) -> None:
+    base = problem().baseline_metrics
+    told = (
+        f"latency_ms <= 80% of baseline (= {0.8 * base[f'latency_ms@{ESTIMATED}']:.4g} ms estimated:datasheet)",
+        f"quality >= 98% of baseline (soft) (= {0.98 * base['quality']:.4g} predicted:prior)",
+    )
+    assert f"constraints: {'; '.join(told)}." in markdown(document(estimated))
+    asked = ["latency_ms <= 80% of baseline", "quality >= 98% of baseline (soft)", "params <= 3e5"]
+    found = resolve(estimated, asked)
+    assert solved_words(found)[0] == f"Constraints: {'; '.join([*told, 'params <= 3e5'])}."
+    assert found["limits"] == pytest.approx(
+        {asked[0]: 0.8 * base[f"latency_ms@{ESTIMATED}"], asked[1]: 0.98 * base["quality"], asked[2]: 3e5}
+    )
+    assert found["limit_labels"] == {asked[0]: "estimated:datasheet", asked[1]: "predicted:prior"}
+
+
+def test_a_front_that_is_solved_again_says_which_wishes_it_misses(estimated: RunFolder) -> None:
+    wish = "quality >= 98% of baseline (soft)"
+    found = resolve(estimated, [wish])
+    bound, qualities = found["limits"][wish], [one["quality"]["value"] for one in found["front"]]
+    assert [one["wishes_missed"] for one in found["front"]] == [[wish] if one < bound else [] for one in qualities]
+    missed = sum(one < bound for one in qualities)
+    assert 0 < missed < len(qualities)
+    assert solved_words(found)[-1].startswith(f"Wish missed by {missed} of {len(qualities)} designs of the front: ")
+
+
+def test_what_closed_forms_rule_out_was_looked_at(estimated: RunFolder) -> None:
+    asked = problem("params <= 300000")
+    small = [one for one in asked.space.candidates if asked.closed_form(one)["params"] <= 300000]
+    found = resolve(estimated, ["params <= 300000"])
+    assert found["weighed"] == found["candidates"] == asked.space.size and found["feasible"] == len(small)
+    assert found["exact"] and 0 < len(small) < asked.space.size
+    least = min(asked.closed_form(one)["params"] for one in asked.space.candidates)
+    missed = rf"none of {asked.space.size} .*nearest: .*'params <= 10' is missed by {least - 10:,.0f} params; loosen"
+    with pytest.raises(NothingFeasibleError, match=missed):
+        resolve(estimated, ["params <= 10"])
+
+
+def test_how_many_are_allowed_is_not_told_where_sides_were_weighed(estimated: RunFolder) -> None:
+    found = resolve(estimated, ["params <= 300000"])
+    large = {
+        **found,
+        "weighed": 923_760,
+        "candidates": 923_760,
+        "feasible": None,
+        "how": "by the two sides of a design",
+    }
+    assert solved_words(large)[1].startswith("923,760 of 923,760 candidates were looked at; the front is exact: by the")
+
+
 def test_what_cannot_be_kept_or_is_not_known_is_one_line(run: Path) -> None:
-    with pytest.raises(NothingFeasibleError, match="loosen a constraint"):
+    with pytest.raises(NothingFeasibleError, match=r"none of 6 .*'latency_ms <= 1' is missed by 9 ms; loosen"):
         resolve(RunFolder(run), ["latency_ms <= 1"])
     with pytest.raises(RunError, match="not measured in this run"):
         resolve(RunFolder(run), ["latency_ms <= 50% of baseline"])
