@@ -159,7 +159,7 @@ def _confidence(run: Run) -> dict[str, dict[str, Any]]:
             doubts.append([to_beat["errors"][place][column] for column in columns])
     shares = confidence(np.array(gains), np.array(doubts))
     return {
-        one.key: {"share": float(share), "verdict": in_words(float(share))}
+        one.key: {"share": float(share), "among": len(shares), "verdict": in_words(float(share))}
         for one, share in zip(complete, shares[: len(complete)], strict=True)
     }
 

@@ -102,7 +102,10 @@ def _front_words(found: dict[str, Any]) -> list[str]:
     if entries:
         verdicts = [entry["confidence"]["verdict"] for entry in entries]
         counts = "; ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
-        lines.append(f"Given the intervals of quality and latency, of the {len(entries)} designs listed: {counts}.")
+        lines.append(
+            f"Given the intervals of quality and latency, among the {entries[0]['confidence']['among']:,} designs that "
+            f"were evaluated or are on the front of all that were weighed, of the {len(entries)} listed: {counts}."
+        )
     return lines
 
 

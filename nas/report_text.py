@@ -20,7 +20,7 @@ Column = tuple[str, Callable[[Entry], Cell]]  # title, and the cell of an entry
 NAMES: list[Column] = [("key", lambda e: (e["key"], "")), ("design", lambda e: (design(e), ""))]
 QUALITY: Column = ("quality", lambda e: (interval(e["quality"], "value"), e["quality"]["label"]))
 SURE_AND_SIZED: list[Column] = [
-    ("on the front", lambda e: (f"{e['confidence']['share']:.0%}", "of draws")),
+    ("on the front", lambda e: (f"{e['confidence']['share']:.0%}", f"of draws among {e['confidence']['among']:,}")),
     ("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])),
     ("params M", lambda e: (number(e["params"] / 1e6), e["params_label"])),
 ]

@@ -20,7 +20,7 @@ from nas.errors import NothingFeasibleError, RunError
 from nas.pareto import beaten, dominates, front, front_mask
 from nas.report import document, read
 from nas.report_checks import interval
-from nas.report_text import markdown, solved_table, solved_words
+from nas.report_text import front_table, markdown, solved_table, solved_words
 from nas.run_folder import RunFolder
 from nas.search.exact import weigh
 from nas.search.problem import Problem, define
@@ -160,6 +160,21 @@ def test_a_bound_in_percent_is_told_with_its_unit_and_label(estimated: RunFolder
         {asked[0]: 0.8 * base[f"latency_ms@{ESTIMATED}"], asked[1]: 0.98 * base["quality"], asked[2]: 3e5}
     )
     assert found["limit_labels"] == {asked[0]: "estimated:datasheet", asked[1]: "predicted:prior"}
+
+
+def test_how_often_a_design_is_on_the_front_is_told_with_among_how_many(estimated: RunFolder) -> None:
+    limit = "latency_ms <= 80% of baseline"
+    asked = problem(limit)
+    weighed = weigh(asked, asked.space.candidates)
+    best = {weighed.candidates[place].key for place in weighed.front}
+    tried = {one.key for one in read(estimated).evaluations if one.status == "complete"}
+    told, again = document(estimated), resolve(estimated, [limit])
+    for found, shown, among in (
+        (told, front_table(told), len(tried | best)),
+        (again, solved_table(again), len(weighed.candidates)),
+    ):
+        assert {one["confidence"]["among"] for one in found["front"]} == {among}
+        assert shown.labels[shown.titles.index("on the front")] == f"of draws among {among}"
 
 
 def test_a_front_that_is_solved_again_says_which_wishes_it_misses(estimated: RunFolder) -> None:

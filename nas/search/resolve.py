@@ -69,10 +69,12 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     any_design = weighed.candidates[0]
     front = []
     for place in weighed.front:
-        candidate, training = weighed.candidates[place], trainings.get(weighed.candidates[place].key)
+        candidate, share = weighed.candidates[place], float(weighed.confidence[place])
+        training = trainings.get(candidate.key)
         front.append(
             {
-                **_entry(problem, candidate, float(weighed.confidence[place])),
+                **_entry(problem, candidate),
+                "confidence": {"share": share, "among": len(weighed.candidates), "verdict": in_words(share)},
                 "evaluated": candidate.key in evaluated,
                 "accuracy_open": None if training is None else training.accuracy_open,
             }
@@ -87,7 +89,7 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _entry(problem: Problem, candidate: Candidate, share: float) -> dict[str, Any]:
+def _entry(problem: Problem, candidate: Candidate) -> dict[str, Any]:
     """What is known of a design without its evaluation."""
     bill, violations = cost(candidate, problem.workload), problem.violations(problem.metrics(candidate))
     return {
@@ -97,7 +99,6 @@ def _entry(problem: Problem, candidate: Candidate, share: float) -> dict[str, An
         "memory_gib": bill.memory_gib, "memory_label": MEMORY_LABEL,
         "params": bill.params, "params_label": PARAMS_LABEL,
         "wishes_missed": [one.text for one in problem.constraints if one.soft and violations.get(one.text, 0.0) > 0],
-        "confidence": {"share": share, "verdict": in_words(share)},
     }  # fmt: skip
 
 
