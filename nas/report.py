@@ -53,7 +53,6 @@ def read(folder: RunFolder) -> Run:
     from nas.search.problem import define
 
     config = configs.load(folder.config_file, {}, [])
-    problem = define(config, profiles(folder))
     store = records(folder, config.storage)
     try:
         evaluations = store.evaluations(folder.study)
@@ -62,6 +61,7 @@ def read(folder: RunFolder) -> Run:
         meta = {name: store.meta(f"{name}:{folder.study}") for name in KEPT}
     finally:
         store.close()
+    problem = define(config, profiles(folder, evaluations))
     anchored = use_anchors(problem, trainings) if config.anchors else None
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency

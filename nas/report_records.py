@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nas.errors import RunError
+from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.store import Store
 
@@ -23,11 +25,13 @@ def records(folder: RunFolder, storage: str | None) -> Store:
     return Store(url)
 
 
-def profiles(folder: RunFolder) -> Path:
-    """Where the profiles of the run's devices are. Raises: RunError where there is none."""
-    if not folder.devices:
+def profiles(folder: RunFolder, evaluations: Sequence[Evaluation]) -> Path:
+    """Where the profiles of the run's devices are. Raises: RunError where one is missing."""
+    lost = {device for one in evaluations for device in one.latency} - set(folder.devices)
+    if lost or not folder.devices:
         raise RunError(
-            f"a run folder must hold the profiles of its devices, but {folder.path / 'devices'} has none; put them "
-            f"back, or search again with: nas search {folder.config_file} --study NAME"
+            f"a run folder must hold the profiles of its devices, but {folder.path / 'devices'} lacks "
+            f"{', '.join(sorted(lost)) or 'them'}; put back what is missing, or search again with: "
+            f"nas search {folder.config_file} --study NAME"
         )
     return folder.path / "devices"

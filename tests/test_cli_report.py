@@ -113,7 +113,7 @@ def test_a_run_folder_with_a_part_missing_is_one_line_and_nothing_is_made(tmp_pa
     assert not list(folder.path.glob("study.db*"))
     (tmp_path / "kept.db").rename(folder.path / "study.db")
     (folder.path / "devices" / f"{DEVICE}.yaml").unlink()
-    with pytest.raises(RunError, match=r"devices has none; put them back, or search again with: nas search"):
+    with pytest.raises(RunError, match=rf"devices lacks {DEVICE}; put back what is missing, or search again"):
         said("report", str(folder.path), *form)
 
 

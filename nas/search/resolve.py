@@ -33,11 +33,11 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     Raises: UserError; NothingFeasibleError where no known candidate keeps them.
     """
     config = configs.load(folder.config_file, {"constraints": list(constraints)}, [])
-    problem = define(config, profiles(folder))
     store = records(folder, config.storage)
     try:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
+        problem = define(config, profiles(folder, evaluations))
         for evaluation in evaluations:
             problem.known_latency[evaluation.key] = evaluation.latency
         _recall_timings(problem, store)
