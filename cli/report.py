@@ -12,6 +12,7 @@ from cli.console import out
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nas.report_text import Table
     from nas.run_folder import RunFolder
 
 
@@ -100,9 +101,7 @@ def _compare(here: RunFolder, there: RunFolder, json_: bool) -> None:
 
 
 def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None:
-    from rich.table import Table
-
-    from nas.report_checks import design, interval, number
+    from nas.report_text import solved_table, solved_words
     from nas.search.resolve import resolve
 
     found = resolve(folder, constraints)
@@ -111,23 +110,8 @@ def _solve_again(folder: RunFolder, constraints: list[str], json_: bool) -> None
 
         print(json.dumps(found, indent=2))
         return
-    labels = found["front"][0]["quality"]["label"]
-    table = Table("key", "design", f"quality\n{labels}", title=f"{found['study']}: {'; '.join(constraints)}")
-    for device in found["devices"]:
-        table.add_column(f"latency ms @{device}")
-    for name in ("GiB", "params M", "on the front", "evaluated"):
-        table.add_column(name)
-    for entry in found["front"]:
-        latencies = [f"{interval(one, 'latency_ms')} {one['label']}" for one in entry["latency"].values()]
-        figures = [number(entry["memory_gib"]), number(entry["params"] / 1e6), f"{entry['confidence']['share']:.0%}"]
-        done = "yes" if entry["evaluated"] else "no"
-        table.add_row(entry["key"], design(entry), interval(entry["quality"], "value"), *latencies, *figures, done)
-    out().print(table)
-    extent = (
-        f"{found['weighed']:,} of {found['candidates']:,} candidates were looked at, {found['feasible']:,} keep the"
-    )
-    out().print(f"{extent} constraints; the front is {'exact' if found['exact'] else 'not exact'}: {found['how']}. "
-                f"Nothing was evaluated anew")  # fmt: skip
+    _print_table(solved_table(found), f"{found['study']}: {'; '.join(constraints)}", out())
+    _print_lines(solved_words(found), out())
 
 
 def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -141,19 +125,27 @@ def _formatted(form: Form, found: dict[str, Any], rows: list[dict[str, Any]]) ->
 
 def print_front(found: dict[str, Any], console: Console) -> None:
     """The verdict, then the front as a table; labels stand in the headings."""
-    from rich.table import Table
-    from rich.text import Text
-
     from nas.report_text import front_table, work_done
 
     shown = front_table(found)
-    table = Table(title=f"{found['study']}: front, best first", title_justify="left")
-    for title, heading in zip(shown.titles, shown.headings, strict=True):
-        text = title in ("key", "design")
-        table.add_column(Text(heading), justify="left" if text else "right", overflow="fold", no_wrap=title == "key")
-    for row in shown.rows:
-        table.add_row(*map(Text, row))
     if shown.rows:
-        console.print(table)
-    for line in [*found["verdict"], work_done(found)]:
+        _print_table(shown, f"{found['study']}: front, best first", console)
+    _print_lines([*found["verdict"], work_done(found)], console)
+
+
+def _print_lines(lines: list[str], console: Console) -> None:
+    for line in lines:
         console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_table(shown: Table, title: str, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(title), title_justify="left")
+    for name, heading in zip(shown.titles, shown.headings, strict=True):
+        text = name in ("key", "design")
+        drawn.add_column(Text(heading), justify="left" if text else "right", overflow="fold", no_wrap=name == "key")
+    for row in shown.rows:
+        drawn.add_row(*map(Text, row))
+    console.print(drawn)

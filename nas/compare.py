@@ -11,8 +11,8 @@ from nas import config as configs
 from nas.errors import RunError
 from nas.inputs import fingerprints
 from nas.records import Evaluation
+from nas.report_records import records
 from nas.run_folder import ENV, RunFolder
-from nas.store import Store
 
 ABSENT = "(absent)"
 NAMES_ONLY = ("study", "storage")  # of settings: they name a run, and change nothing in it
@@ -65,7 +65,7 @@ def _environment(run: RunFolder) -> dict[str, Any]:
 
 
 def _evaluations(run: RunFolder) -> list[Evaluation]:
-    store = Store(configs.load(run.config_file, {}, []).storage or run.default_storage)
+    store = records(run, configs.load(run.config_file, {}, []).storage)
     try:
         return store.evaluations(run.study)
     finally:

@@ -45,7 +45,7 @@ def front_figure(found: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> 
             marker={"symbol": "star", "size": 16, "color": "#d7263d", "line": {"color": "white", "width": 1}},
             text=[_hover(found, entry) for entry in proven], hovertemplate="%{text}<extra>measured</extra>",
         )  # fmt: skip
-    _mark_limits(figure, found)
+    _mark_limits(figure, found, device)
     labels = ", ".join(sorted({item["label"] for item in quality})) or "predicted:prior"
     if latency:  # what is far beyond the front is drawn, but not shown before a double click
         figure.update_xaxes(range=[0, 1.6 * max(item["latency_ms"] for item in latency)])
@@ -69,9 +69,9 @@ def _cloud(figure: Any, rows: Sequence[dict[str, Any]], on_front: set[str], devi
         )  # fmt: skip
 
 
-def _mark_limits(figure: Any, found: dict[str, Any]) -> None:
+def _mark_limits(figure: Any, found: dict[str, Any], device: str) -> None:
     for text, bound in found["limits"].items():
-        if bound is not None and text.startswith("latency_ms"):
+        if bound is not None and text.split()[0] in ("latency_ms", f"latency_ms@{device}"):
             figure.add_vline(
                 x=bound, line={"dash": "dash", "color": MUTED, "width": 1}, annotation_text=text,
                 annotation_position="bottom left", annotation_font={"size": 11, "color": "#63707d"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from nas import report_devices
 from nas import report_ranking as ranking
 from nas.constraints import LATENCY_METRICS
 from nas.records import Evaluation, Latency, Quality, Training
+from nas.report_limits import MEMORY_LABEL, PARAMS_LABEL, limit_labels, limits
+from nas.report_records import profiles, records
 from nas.run_folder import ENV, RunFolder
-from nas.store import Store
 
 if TYPE_CHECKING:
     from nas.config import SearchConfig
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 # What a run notes of itself.
 KEPT = ("wall_s", "duplicates", "gated", "unmeasured", "exact", "to_beat", "rungs", "nothing_feasible")
-MEMORY_LABEL, PARAMS_LABEL, PROXIES_LABEL = "closed-form", "counted", "probe batch, untrained"
+PROXIES_LABEL = "probe batch, untrained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def read(folder: RunFolder) -> Run:
     from nas.search.problem import define
 
     config = configs.load(folder.config_file, {}, [])
-    store = Store(config.storage or folder.default_storage)
+    store = records(folder, config.storage)
     try:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
@@ -60,7 +62,7 @@ def read(folder: RunFolder) -> Run:
         meta = {name: store.meta(f"{name}:{folder.study}") for name in KEPT}
     finally:
         store.close()
-    problem = define(config, folder.path / "devices")
+    problem = define(config, profiles(folder, evaluations))
     anchored = use_anchors(problem, trainings) if config.anchors else None
     for evaluation in evaluations:
         problem.known_latency[evaluation.key] = evaluation.latency
@@ -79,7 +81,7 @@ def document(folder: RunFolder) -> dict[str, Any]:
 
 def describe(run: Run) -> dict[str, Any]:
     """The document of a run. The front is ranked by trained accuracy; what was not trained follows by prediction."""
-    from nas.search.finalists import front
+    from nas.search.front import front
 
     best = front(run.problem, run.evaluations)
     sure = _confidence(run)
@@ -100,7 +102,8 @@ def describe(run: Run) -> dict[str, Any]:
         "request": problem.workload.model_dump(exclude={"name", "description"}),
         "objectives": problem.objectives,
         "constraints": [constraint.text for constraint in problem.constraints],
-        "limits": checks.limits(run.problem, run.evaluations),
+        "limits": limits(problem, run.evaluations),
+        "limit_labels": _limit_labels(run),
         "search": {
             "space_size": problem.space.size, "sampler": config.sampler, "seed": config.seed,
             "workers": config.workers, "trials": config.trials, "anchors": config.anchors,
@@ -130,6 +133,11 @@ def describe(run: Run) -> dict[str, Any]:
     return found
 
 
+def _limit_labels(run: Run) -> dict[str, str]:
+    known = next((e for e in run.evaluations if e.violations), None)
+    return {} if known is None or known.quality is None else limit_labels(run.problem, known.quality, known.latency)
+
+
 def _confidence(run: Run) -> dict[str, dict[str, Any]]:
     """By key: how often a candidate is on the front, when all are drawn from their intervals.
 
@@ -146,15 +154,26 @@ def _confidence(run: Run) -> dict[str, dict[str, Any]]:
     gains = in_logs(problem.objectives, [problem.maximised(each) for each in metrics]).tolist()
     doubts = [errors(problem.objectives, quality, e.latency) for e in complete if (quality := run.quality(e))]
     keys, to_beat = {one.key for one in complete}, json.loads(run.meta["to_beat"] or '{"keys": []}')
+    columns = _as_searched(run.config.objectives, problem.objectives, list(complete[0].latency))
     for place, key in enumerate(to_beat["keys"]):
         if key not in keys:
-            gains.append(to_beat["gains"][place])
-            doubts.append(to_beat["errors"][place])
+            gains.append([to_beat["gains"][place][column] for column in columns])
+            doubts.append([to_beat["errors"][place][column] for column in columns])
     shares = confidence(np.array(gains), np.array(doubts))
+    among = max(len(shares), to_beat.get("among", 0))
     return {
-        one.key: {"share": float(share), "verdict": in_words(float(share))}
+        one.key: {"share": float(share), "among": among, "verdict": in_words(float(share))}
         for one, share in zip(complete, shares[: len(complete)], strict=True)
     }
+
+
+def _as_searched(asked: Sequence[str], objectives: Sequence[str], devices: Sequence[str]) -> list[int]:
+    """Where each of the objectives stood when the run was searched, on its devices in the order they were given in."""
+    searched: list[str] = []
+    for name in asked:
+        on_each = name in LATENCY_METRICS and len(devices) > 1
+        searched += [f"{name}@{device}" for device in devices] if on_each else [name]
+    return [searched.index(name) for name in objectives]
 
 
 def _counts(run: Run) -> dict[str, int]:

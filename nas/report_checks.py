@@ -1,36 +1,14 @@
-"""What a run says of its own numbers: composed against measured, limits that were missed, and the verdict in words."""
+"""What a run says of its own numbers: composed against measured, and the verdict in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nas.records import Evaluation, Latency
-
-if TYPE_CHECKING:
-    from nas.search.problem import Problem
+from nas.report_limits import missed_wishes, over_limit
 
 BUSY = 1.5  # a composed interval that reaches this far beyond its value was measured on a busy machine
-
-
-def limits(problem: Problem, evaluations: Sequence[Evaluation]) -> dict[str, float | None]:
-    """The bound of each constraint in its metric's unit; None before anything was evaluated.
-
-    A stored violation is value - bound (bound - value for a lower bound), so the bound that the run used comes back.
-    """
-    from nas.constraints import value_of
-    from search_spaces import Candidate
-
-    known = next((e for e in evaluations if e.violations), None)
-    if known is None:
-        return {constraint.text: None for constraint in problem.constraints}
-    metrics = problem.metrics(Candidate.model_validate(known.candidate))
-    found: dict[str, float | None] = {}
-    for constraint in problem.constraints:
-        excess = known.violations.get(constraint.text)
-        value = value_of(metrics, constraint, problem.devices[0])
-        found[constraint.text] = None if excess is None else value - excess if constraint.upper else value + excess
-    return found
 
 
 def composition_errors(
@@ -71,22 +49,6 @@ def label_warning(entries: Sequence[dict[str, Any]]) -> str | None:
     return "; ".join(warnings) or None
 
 
-def _over_limit(found: dict[str, Any], finalists: Sequence[dict[str, Any]]) -> list[str]:
-    """Finalists that met a latency limit composed and miss it measured."""
-    lines = []
-    for text, bound in found["limits"].items():
-        metric, sign = text.split()[:2]
-        name, _, device = metric.partition("@")
-        for entry in finalists:
-            measured = entry["measured"].get(device or found["devices"][0], {}).get(name)
-            if measured is not None and bound is not None and sign == "<=" and measured > bound:
-                lines.append(
-                    f"Over the limit when measured: {entry['key']} has {name} {measured:.0f} measured, and the "
-                    f"constraint {text!r} allows {bound:.0f}; composed it was within."
-                )
-    return lines
-
-
 def verdict(found: dict[str, Any]) -> list[str]:
     """The findings, a sentence each, most important first."""
     finalists = sorted(
@@ -105,8 +67,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
             f"Composed against measured latency: mean error {sum(sizes) / len(sizes):.1%}, max {max(sizes):.1%}; "
             f"{inside} of {len(errors)} measured values lie inside the composed interval."
         )
-    lines += _over_limit(found, finalists)
-    lines += _front_words(found)
+    lines += over_limit(found, finalists)
+    lines += [*_front_words(found), *missed_wishes(found)]
     latencies = [item for entry in found["front"] for item in entry["latency"].values()]
     reach = [item["high"] / item["latency_ms"] for item in latencies if item["label"] == "composed"]
     if max(reach, default=0.0) > BUSY:
@@ -121,7 +83,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
 
 
 def _front_words(found: dict[str, Any]) -> list[str]:
-    """Whether the front was solved exactly, how sure it is, and which wishes it misses."""
+    """Whether the front was solved exactly, and how sure it is."""
     lines, entries = [], found["front"]
     for rung in found["rungs"]:
         lines.append(
@@ -140,10 +102,10 @@ def _front_words(found: dict[str, Any]) -> list[str]:
     if entries:
         verdicts = [entry["confidence"]["verdict"] for entry in entries]
         counts = "; ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
-        lines.append(f"Given the intervals of quality and latency, of the {len(entries)} designs listed: {counts}.")
-    for wish in dict.fromkeys(text for entry in entries for text in entry["wishes_missed"]):
-        missed = sum(wish in entry["wishes_missed"] for entry in entries)
-        lines.append(f"Wish missed by {missed} of {len(entries)} designs of the front: {wish}.")
+        lines.append(
+            f"Given the intervals of quality and latency, among the {entries[0]['confidence']['among']:,} designs that "
+            f"were weighed or evaluated, of the {len(entries)} listed: {counts}."
+        )
     return lines
 
 

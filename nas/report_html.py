@@ -12,11 +12,11 @@ from typing import Any
 from nas.durations import duration
 from nas.export import ASKED
 from nas.report_checks import design, number
+from nas.report_limits import limit_text
 from nas.report_text import (
     Table,
     finalists_table,
     front_table,
-    limit_text,
     truth_table,
     truth_words,
     work_done,

@@ -11,9 +11,19 @@ from typing import Any
 from nas.durations import duration
 from nas.records import NO_LATENCY
 from nas.report_checks import design, interval, number
+from nas.report_limits import limit_text, missed_wishes
 
 Entry = dict[str, Any]
 Cell = tuple[str, str]  # text and label; an empty label for what is no number
+Column = tuple[str, Callable[[Entry], Cell]]  # title, and the cell of an entry
+
+NAMES: list[Column] = [("key", lambda e: (e["key"], "")), ("design", lambda e: (design(e), ""))]
+QUALITY: Column = ("quality", lambda e: (interval(e["quality"], "value"), e["quality"]["label"]))
+SURE_AND_SIZED: list[Column] = [
+    ("on the front", lambda e: (f"{e['confidence']['share']:.0%}", f"of draws among {e['confidence']['among']:,}")),
+    ("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])),
+    ("params M", lambda e: (number(e["params"] / 1e6), e["params_label"])),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Table:
         return ["\n".join(part for part in pair if part) for pair in zip(self.titles, self.labels, strict=True)]
 
 
-def table(columns: Sequence[tuple[str, Callable[[Entry], Cell]]], entries: Sequence[Entry]) -> Table:
+def table(columns: Sequence[Column], entries: Sequence[Entry]) -> Table:
     """Lifts labels into the headings where a whole column shares one; otherwise they stay in the cells."""
     labels, cells = [], []
     for _, cell_of in columns:
@@ -46,14 +56,10 @@ def table(columns: Sequence[tuple[str, Callable[[Entry], Cell]]], entries: Seque
 def front_table(found: dict[str, Any]) -> Table:
     """The front, best first: trained and measured columns where there is anything in them."""
     entries, devices = found["front"], found["devices"]
-    columns: list[tuple[str, Callable[[Entry], Cell]]] = [
-        ("#", lambda e: (str(e["rank"]), "")),
-        ("key", lambda e: (e["key"], "")),
-        ("design", lambda e: (design(e), "")),
-    ]
+    columns: list[Column] = [("#", lambda e: (str(e["rank"]), "")), *NAMES]
     if any(entry["trained"] for entry in entries):
         columns.append(("open accuracy", _accuracy))
-    columns.append(("quality", lambda e: (interval(e["quality"], "value"), e["quality"]["label"])))
+    columns.append(QUALITY)
     for device in devices:
         at = f" @{device}" if len(devices) > 1 else ""
         columns.append((f"latency ms{at}", _latency("latency", device, "latency_ms")))
@@ -61,10 +67,25 @@ def front_table(found: dict[str, Any]) -> Table:
             columns.append((f"latency ms{at}", _latency("measured", device, "latency_ms")))
         columns.append((f"TTFT ms{at}", _latency("latency", device, "ttft_ms")))
         columns.append((f"ms/token{at}", _latency("latency", device, "tpot_ms")))
-    columns.append(("on the front", lambda e: (f"{e['confidence']['share']:.0%}", "of draws")))
-    columns.append(("GiB", lambda e: (number(e["memory_gib"]), e["memory_label"])))
-    columns.append(("params M", lambda e: (f"{number(e['params'] / 1e6)}", e["params_label"])))
-    return table(columns, entries)
+    return table([*columns, *SURE_AND_SIZED], entries)
+
+
+def solved_table(found: dict[str, Any]) -> Table:
+    """The front of a run that was solved again (nas.search.resolve), best predicted first."""
+    latencies = [(f"latency ms @{device}", _latency("latency", device, "latency_ms")) for device in found["devices"]]
+    evaluated: Column = ("evaluated", lambda e: ("yes" if e["evaluated"] else "no", ""))
+    return table([*NAMES, QUALITY, *latencies, *SURE_AND_SIZED, evaluated], found["front"])
+
+
+def solved_words(found: dict[str, Any]) -> list[str]:
+    """What the front under other constraints was taken from, and which wishes it misses."""
+    allowed = "" if found["feasible"] is None else f", {found['feasible']:,} are allowed"
+    return [
+        f"Constraints: {'; '.join(limit_text(found, text) for text in found['constraints'])}.",
+        f"{found['weighed']:,} of {found['candidates']:,} candidates were looked at{allowed}; the front is "
+        f"{'exact' if found['exact'] else 'not exact'}: {found['how']}. Nothing was evaluated anew.",
+        *missed_wishes(found),
+    ]
 
 
 def finalists_table(found: dict[str, Any]) -> Table:
@@ -222,20 +243,6 @@ def markdown(found: dict[str, Any]) -> str:
     if found["score_fit"]:
         lines += ["", "## Score against training", "", truth_words(found), "", *_markdown_table(truth_table(found))]
     return "\n".join(lines) + "\n"
-
-
-def limit_text(found: dict[str, Any], constraint: str) -> str:
-    """A constraint, with its bound in the metric's unit where it was relative."""
-    bound = found["limits"].get(constraint)
-    if "%" not in constraint or bound is None:
-        return constraint
-    metric = constraint.split()[0].partition("@")[0]
-    unit, label = {
-        "memory_gib": ("GiB", "closed-form"),
-        "params": ("params", "counted"),
-        "quality": ("", "predicted"),
-    }.get(metric, ("ms", "composed"))
-    return f"{constraint} (= {bound:.4g} {unit} {label})"
 
 
 def _markdown_table(shown: Table) -> list[str]:

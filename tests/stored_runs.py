@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -15,8 +17,10 @@ from nas.config import SearchConfig
 from nas.cost import cost
 from nas.environment import environment
 from nas.quality.prior import prior
-from nas.records import Evaluation, Latency, ProxyScore, Training
+from nas.records import Evaluation, Latency, ProxyScore, Status, Training
 from nas.run_folder import CONFIG, ENV, RunFolder
+from nas.search.exact import weigh
+from nas.search.problem import define
 from nas.store import Store
 from search_spaces import Candidate
 
@@ -53,6 +57,27 @@ def evaluation(candidate: Candidate, device: str, scale: float, limit_ms: float 
     )  # fmt: skip
 
 
+def estimated_run(
+    out: Path, devices: Sequence[str], tried: Sequence[Candidate], *constraints: str, study: str = "study"
+) -> RunFolder:
+    """A run folder of devices that are not at hand: all is weighed, and some of it tried, as a search there does."""
+    problem = define(SearchConfig(space="micro", devices=list(devices), constraints=list(constraints)))
+    runs = []
+    for one in tried:
+        violations = problem.violations(problem.metrics(one))
+        status: Status = "infeasible" if problem.breaks(violations) else "complete"
+        known = evaluation(one, "", 1.0)
+        known = replace(known, quality=problem.quality(one), latency=problem.latency(one), violations=violations)
+        runs.append(replace(known, status=status))
+    folder = stored_run(out, runs, constraints=constraints, devices=devices, study=study)
+    weighed = weigh(problem, problem.space.candidates)
+    front = {"gains": weighed.gains[weighed.front].tolist(), "errors": weighed.errors[weighed.front].tolist()}
+    with closing(Store(folder.default_storage)) as store:
+        keys = [weighed.candidates[place].key for place in weighed.front]
+        store.set_meta(f"to_beat:{folder.study}", json.dumps({"keys": keys, **front}))
+    return folder
+
+
 def failed(candidate: Candidate, reason: str) -> Evaluation:
     """A candidate whose evaluation broke."""
     return Evaluation(candidate.key, candidate.to_dict(), "failed", None, {}, None, {}, {}, 0.1, reason, "Traceback")
@@ -73,14 +98,15 @@ def stored_run(
     measured: Mapping[str, float] | None = None,
     constraints: Sequence[str] = (),
     study: str = "study",
+    devices: Sequence[str] = ("local",),
 ) -> RunFolder:
-    """A run folder of this machine; `measured` gives the scale of `latency` by key."""
-    profile = hardware_profiles.detect()
+    """A run folder, of this machine if of no other; `measured` gives the scale of `latency` by key."""
     folder = RunFolder(out / study)
-    config = SearchConfig(space="micro", study=study, constraints=list(constraints))
+    config = SearchConfig(space="micro", study=study, constraints=list(constraints), devices=list(devices))
     folder.write(CONFIG, yaml.safe_dump(config.model_dump(mode="json")))
     folder.write(ENV, json.dumps(environment()))
-    folder.write(f"devices/{profile.id}.yaml", hardware_profiles.dump(profile))
+    for profile in map(hardware_profiles.load, devices):
+        folder.write(f"devices/{profile.id}.yaml", hardware_profiles.dump(profile))
     store = Store(folder.default_storage)
     try:
         for item in evaluations:
@@ -88,7 +114,7 @@ def stored_run(
         for key, accuracy in (accuracies or {}).items():
             store.add_training(study, training(key, accuracy))
         for key, scale in (measured or {}).items():
-            store.add_measurement(study, key, profile.id, latency(scale, "measured"), (10 * scale,))
+            store.add_measurement(study, key, folder.devices[0], latency(scale, "measured"), (10 * scale,))
         store.set_meta(f"wall_s:{study}", "75.0")
     finally:
         store.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from cli.main import build_app
 from nas.errors import ConfigError, RunError
 
 DEVICE = this_device()
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "timm", "ray", "optuna", "sklearn", "torchvision")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,24 @@ def test_a_run_is_like_itself(run: Path) -> None:
     assert shown[2].endswith("the first 5 of 5 and 5 are the same") and len(shown) == 3
 
 
+@pytest.mark.parametrize("form", [[], ["--json"], ["--format", "md"], ["--failures"]])
+def test_a_report_waits_for_no_library_of_models(run: Path, form: list[str]) -> None:
+    code = (
+        f"import sys\nsys.argv = {['nas', 'report', str(run), *form]!r}\n"
+        "from cli.main import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    print('LOADED', [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout and "LOADED []" in done.stderr, done.stderr
+
+
 def test_two_forms_at_once_are_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="not several"):
         said("report", str(run), "--json", "--format", "md")
@@ -77,6 +100,21 @@ def test_two_forms_at_once_are_refused(run: Path) -> None:
 def test_a_run_that_does_not_exist_says_where_runs_are(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="runs are listed by"):
         said("report", str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--constraint", "latency_ms <= 35"]])
+def test_a_run_folder_with_a_part_missing_is_one_line_and_nothing_is_made(tmp_path: Path, form: list[str]) -> None:
+    folder = stored_run(tmp_path, [evaluation(designs(5)[0], DEVICE, 1.0)])
+    (folder.path / "study.db").rename(tmp_path / "kept.db")
+    with pytest.raises(RunError, match=r"study\.db does not exist; put it back, or begin again with: nas resume"):
+        said("report", str(folder.path), *form)
+    with pytest.raises(RunError, match="does not exist"):
+        said("report", str(folder.path), "--compare", str(folder.path))
+    assert not list(folder.path.glob("study.db*"))
+    (tmp_path / "kept.db").rename(folder.path / "study.db")
+    (folder.path / "devices" / f"{DEVICE}.yaml").unlink()
+    with pytest.raises(RunError, match=rf"devices lacks {DEVICE}; put back what is missing, or search again"):
+        said("report", str(folder.path), *form)
 
 
 def test_env_names_versions_and_what_optional_packages_are_there() -> None:

@@ -76,3 +76,8 @@ def test_an_encoder_keeps_its_color_in_every_figure(run: report.Run, found: dict
     here = {t.name: t.marker.color for t in figures.front_figure(found, rows).data}
     there = {t.name: t.marker.color for t in figures.params_figure(rows).data}
     assert {name: color for name, color in here.items() if name in there} == there
+
+
+def test_a_limit_of_another_device_is_not_drawn(found: dict[str, Any]) -> None:
+    bounds = {"latency_ms <= 50": 50.0, f"latency_ms@{DEVICE} <= 40": 40.0, "latency_ms@elsewhere <= 30": 30.0}
+    assert [line.x0 for line in figures.front_figure({**found, "limits": bounds}).layout.shapes] == [50, 40]

@@ -18,6 +18,7 @@ from stored_runs import BLIND, designs, evaluation, failed, stored_run, this_dev
 from nas import report
 from nas.report_checks import number
 from nas.report_html import html
+from nas.report_limits import over_limit
 from nas.report_text import Table, as_csv, finalists_table, front_table, markdown, table
 from nas.run_folder import RunFolder
 from nas.search.problem import Problem
@@ -218,10 +219,8 @@ def test_front_of_a_problem_agrees_with_the_document(proven: RunFolder, found: d
 
 
 def test_a_finalist_that_misses_a_limit_when_measured_is_named() -> None:
-    from nas.report_checks import _over_limit
-
     entry = {"key": "abc", "measured": {"here": {"latency_ms": 120.0}}}
     found = {"limits": {"latency_ms <= 100": 100.0, "latency_ms <= 130": 130.0}, "devices": ["here"]}
-    (line,) = _over_limit(found, [entry])
+    (line,) = over_limit(found, [entry])
     assert "abc has latency_ms 120 measured" in line
     assert "'latency_ms <= 100' allows 100" in line

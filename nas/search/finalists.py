@@ -11,6 +11,7 @@ from nas.errors import RunnerError
 from nas.records import Evaluation, Training
 from nas.run_folder import RunFolder
 from nas.search.anchors import comparable, in_words, use_anchors
+from nas.search.front import front
 from nas.search.funnel import LIMITS, funnel_of
 from nas.search.problem import Problem, is_measurable
 from nas.search.rungs import climb, ladder
@@ -21,13 +22,6 @@ from nas.store import Store
 from search_spaces import Candidate
 
 EXPORT = "export"  # folder of the best finalist, ready for `nas ask`
-
-
-def front(problem: Problem, evaluations: list[Evaluation]) -> list[Evaluation]:
-    """The feasible, non-dominated evaluations, best first objective first."""
-    complete = [evaluation for evaluation in evaluations if evaluation.status == "complete"]
-    points = [problem.maximised(problem.metrics(Candidate.model_validate(e.candidate))) for e in complete]
-    return [complete[index] for index in pareto.front(points)]
 
 
 def prove(session: Session) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from nas import config as configs
+from nas.constraints import value_of
 from nas.cost import cost
+from nas.cost_many import cost_of_candidates
 from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerError
 from nas.latency.device import Device
+from nas.report_limits import MEMORY_LABEL, PARAMS_LABEL, amount, limit_labels
+from nas.report_records import profiles, records
 from nas.run_folder import RunFolder
 from nas.search.anchors import use_anchors
 from nas.search.confidence import in_words
@@ -29,11 +33,11 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     Raises: UserError; NothingFeasibleError where no known candidate keeps them.
     """
     config = configs.load(folder.config_file, {"constraints": list(constraints)}, [])
-    problem = define(config, folder.path / "devices")
-    store = Store(config.storage or folder.default_storage)
+    store = records(folder, config.storage)
     try:
         evaluations = store.evaluations(folder.study)
         trainings = store.trainings(folder.study)
+        problem = define(config, profiles(folder, evaluations))
         for evaluation in evaluations:
             problem.known_latency[evaluation.key] = evaluation.latency
         _recall_timings(problem, store)
@@ -42,45 +46,90 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
     if config.anchors:
         use_anchors(problem, trainings)
     evaluated = {one.key: Candidate.model_validate(one.candidate) for one in evaluations if one.status != "failed"}
-    fit = {one.key: one for one in fitting(problem, problem.space.survey)}
-    known = {key: one for key, one in (evaluated | fit).items() if problem.is_measured(one)}
-    how = WEIGHED if problem.space.enumerable and fit.keys() <= known.keys() else KNOWN
+    surveyed = evaluated | {one.key: one for one in problem.space.survey}
+    fit = {one.key for one in fitting(problem, list(surveyed.values()))}
+    known = {key: one for key, one in surveyed.items() if key not in fit or problem.is_measured(one)}
+    how = WEIGHED if problem.space.enumerable and surveyed.keys() <= known.keys() else KNOWN
     try:
         problem.resolve_constraints()
         if how == KNOWN:
             solved, why_not = front_of_sides(problem)
             known |= {one.key: one for one in solved or []}
             how = SIDES if solved is not None else f"{KNOWN}, as {why_not}"
-        weighed = weigh(problem, list(known.values()))
+        weighed = weigh(problem, [one for key, one in known.items() if key in fit or key not in surveyed])
+        bounds = _bounds(problem)
     except NotMeasuredError as error:
         raise RunError(f"a constraint speaks of a design that was not measured in this run: {error}") from error
+    looked_at = problem.space.size if how == SIDES else len(known)
     if not weighed.candidates:
-        count = problem.space.size if how == SIDES else len(known)
+        hard = " and ".join(one.text for one in problem.constraints if not one.soft)
         raise NothingFeasibleError(
-            f"none of {count:,} candidates keeps {' and '.join(constraints)}; loosen a constraint"
+            f"none of {looked_at:,} candidates keeps {hard}; {_nearest(problem, list(known.values()), bounds)}"
         )
-    entries = []
+    any_design = weighed.candidates[0]
+    front = []
     for place in weighed.front:
-        candidate, sure = weighed.candidates[place], float(weighed.confidence[place])
+        candidate, share = weighed.candidates[place], float(weighed.confidence[place])
         training = trainings.get(candidate.key)
-        bill = cost(candidate, problem.workload)
-        entries.append(
+        front.append(
             {
-                "key": candidate.key, "candidate": candidate.to_dict(),
-                "quality": problem.quality(candidate).to_dict(),
-                "latency": {device: one.to_dict() for device, one in problem.latency(candidate).items()},
-                "memory_gib": bill.memory_gib, "params": bill.params,
-                "confidence": {"share": sure, "verdict": in_words(sure)},
+                **_entry(problem, candidate),
+                "confidence": {"share": share, "among": len(weighed.candidates), "verdict": in_words(share)},
                 "evaluated": candidate.key in evaluated,
                 "accuracy_open": None if training is None else training.accuracy_open,
             }
-        )  # fmt: skip
+        )
     return {
-        "study": folder.study, "devices": problem.devices, "constraints": list(constraints),
-        "exact": how in (WEIGHED, SIDES), "how": how, "weighed": len(known), "candidates": problem.space.size,
-        "feasible": len(weighed.candidates),
-        "front": entries,
+        "study": folder.study, "devices": problem.devices, "constraints": [one.text for one in problem.constraints],
+        "limits": bounds,
+        "limit_labels": limit_labels(problem, problem.quality(any_design), problem.latency(any_design)),
+        "exact": how in (WEIGHED, SIDES), "how": how, "weighed": looked_at, "candidates": problem.space.size,
+        "feasible": None if how == SIDES else len(weighed.candidates),
+        "front": front,
     }  # fmt: skip
+
+
+def _entry(problem: Problem, candidate: Candidate) -> dict[str, Any]:
+    """What is known of a design without its evaluation."""
+    bill, violations = cost(candidate, problem.workload), problem.violations(problem.metrics(candidate))
+    return {
+        "key": candidate.key, "candidate": candidate.to_dict(),
+        "quality": problem.quality(candidate).to_dict(),
+        "latency": {device: problem.latency(candidate)[device].to_dict() for device in problem.devices},
+        "memory_gib": bill.memory_gib, "memory_label": MEMORY_LABEL,
+        "params": bill.params, "params_label": PARAMS_LABEL,
+        "wishes_missed": [one.text for one in problem.constraints if one.soft and violations.get(one.text, 0.0) > 0],
+    }  # fmt: skip
+
+
+def _bounds(problem: Problem) -> dict[str, float]:
+    """Of each constraint, in its metric's unit."""
+    found = {}
+    for one in problem.constraints:
+        reference = value_of(problem.baseline_metrics, one, problem.devices[0]) if one.of_baseline else None
+        found[one.text] = one.limit(reference)
+    return found
+
+
+def _nearest(problem: Problem, known: Sequence[Candidate], bounds: Mapping[str, float]) -> str:
+    """The nearest miss, and by how much, of those that the devices have room for; and the next step."""
+    gigabytes = cost_of_candidates(known, problem.workload).memory_gib.tolist()
+    missed = {
+        one: problem.violations(problem.metrics(one))
+        for one, size in zip(known, gigabytes, strict=True)
+        if all(profile.has_room(size) for profile in problem.profiles.values()) and problem.is_measured(one)
+    }
+    if not missed:
+        return "no latency is known of those that fit; go on with the run first: nas resume RUN"
+    hard = [one for one in problem.constraints if not one.soft]
+
+    def worst(candidate: Candidate) -> float:
+        return max(missed[candidate].get(one.text, 0.0) / bounds[one.text] for one in hard)
+
+    nearest = min(missed, key=worst)
+    by = [(one, excess) for one in hard if (excess := missed[nearest].get(one.text, 0.0)) > 0]
+    told = "; ".join(f"{one.text!r} is missed by {amount(one.metric, excess)}" for one, excess in by)
+    return f"nearest: {nearest}: {told}; loosen a constraint"
 
 
 def _recall_timings(problem: Problem, store: Store) -> None:
