@@ -28,8 +28,14 @@ def replay_table(
     quiet: bool,
 ) -> None:
     """Prints the share of the true front's hypervolume that each sampler reaches at each budget."""
+    from nas.config import MOST_SEED
     from nas.errors import ConfigError
     from nas.search import table
+
+    if not 0 <= seeds[0] <= seeds[-1] <= MOST_SEED:
+        raise ConfigError(
+            f"seeds must be in 0..{MOST_SEED}, but got {seeds[0]} to {seeds[-1]}; give another --seed or --repeats"
+        )
     from nas.search.replay import BUDGETS, SAMPLERS, compare
     from search_spaces.reading import hint
 

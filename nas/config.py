@@ -18,6 +18,7 @@ from search_spaces.reading import parse as parse_yaml
 
 FEWEST_ANCHORS = 5
 TRAIN_IMAGES = 1200
+MOST_SEED = 2**32 - 1  # that NumPy takes, and so Optuna
 SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random", "funnel"]
 STORAGE_VARIABLE = "NAS_STORAGE"  # a storage URL with its password, which is never written down
 _LOGIN = re.compile(r"(://[^:/?#@]*):[^@]*@(?:[^/?]*@)?")  # ://user:PASSWORD@, also where the password holds an @
@@ -43,7 +44,7 @@ class SearchConfig(BaseModel):
     trials: int = Field(default=60, ge=1)
     timeout_s: float | None = Field(default=None, gt=0)
     workers: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     sampler: SamplerName = "nsga2"
     storage: str | None = None
     study: str | None = None

@@ -19,7 +19,16 @@ USAGE = [
     (["spaces", "show"], "Missing argument 'S'", "see `nas spaces show --help`"),
     (["serach"], "Did you mean 'search'?", "see `nas --help`"),
 ]
-MISTAKES = [*USAGE]
+DRY = ["search", "--dry-run", "--space", "micro", "--device", "raspberry-pi-5-8gb"]
+VALUES = [
+    ([*DRY, "--seed", "-1"], "seed: Input should be greater than or equal to 0", "(got -1)"),
+    ([*DRY, "--seed", "5000000000"], "seed: Input should be less than or equal to 4294967295", "(got 5000000000)"),
+]
+REPLAYS = [
+    (["search", "--replay", "t.csv", "--seed", "-3"], "seeds must be in 0..4294967295, but got -3 to 16", "--seed"),
+    (["search", "--replay", "t.csv", "--seed", "4294967290"], "but got 4294967290 to 4294967309", "--repeats"),
+]
+MISTAKES = [*USAGE, *VALUES, *REPLAYS]
 
 
 @pytest.mark.parametrize(("arguments", "rule", "next_step"), MISTAKES)
