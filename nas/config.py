@@ -80,6 +80,14 @@ class SearchConfig(BaseModel):
                 )
         return names
 
+    @field_validator("objectives", "devices")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is given {names.count(name)} times; give it once")
+        return names
+
     @field_validator("anchors")
     @classmethod
     def _enough_anchors(cls, count: int) -> int:

@@ -23,6 +23,8 @@ DRY = ["search", "--dry-run", "--space", "micro", "--device", "raspberry-pi-5-8g
 VALUES = [
     ([*DRY, "--seed", "-1"], "seed: Input should be greater than or equal to 0", "(got -1)"),
     ([*DRY, "--seed", "5000000000"], "seed: Input should be less than or equal to 4294967295", "(got 5000000000)"),
+    ([*DRY, "--objective", "quality", "--objective", "quality"], "objectives: 'quality' is given 2 times", "once"),
+    ([*DRY, "--device", "raspberry-pi-5-8gb"], "devices: 'raspberry-pi-5-8gb' is given 2 times", "once"),
 ]
 REPLAYS = [
     (["search", "--replay", "t.csv", "--seed", "-3"], "seeds must be in 0..4294967295, but got -3 to 16", "--seed"),
