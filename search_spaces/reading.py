@@ -15,6 +15,20 @@ MOST_BYTES = 2**24
 Record = TypeVar("Record", bound=BaseModel)
 
 
+class Loader(yaml.SafeLoader):
+    """Plain values only; a key that a mapping holds twice is refused, where YAML's own loader takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if first := lines.get((key.tag, key.value)):
+                raise ValueError(f"key {key.value!r} is given twice, in lines {first} and {line}; keep one of them")
+            lines[key.tag, key.value] = line
+        return node
+
+
 def read_mapping(path: Path, error: type[Exception]) -> dict[str, Any]:
     """The mapping that a YAML file holds; anything else raises `error` with one line."""
     try:
@@ -33,10 +47,10 @@ def read_mapping(path: Path, error: type[Exception]) -> dict[str, Any]:
 def _loader(path: Path) -> type[Any]:
     """libyaml's for what this program ships, seven times as fast; it has no bound on nesting, as users' files need."""
     own = path.resolve().is_relative_to(Path(__file__).parent)
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader) if own else yaml.SafeLoader
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader) if own else Loader
 
 
-def parse(text: str | bytes, where: str, error: type[Exception], loader: type[Any] = yaml.SafeLoader) -> Any:
+def parse(text: str | bytes, where: str, error: type[Exception], loader: type[Any] = Loader) -> Any:
     """What a YAML text holds: plain values only. A mistake raises `error` with one line that names `where`."""
     try:
         return loader(text.decode("utf-8") if isinstance(text, bytes) else text).get_single_data()
