@@ -53,6 +53,10 @@ def load(name_or_path: str) -> HardwareProfile:
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
         fields = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except FileNotFoundError as error:
+        raise ProfileError(
+            f"cannot read {path}: there is no such file; `nas devices detect --write {path}` makes one of this machine"
+        ) from error
     except RecursionError as error:
         raise ProfileError(f"cannot read {path}: it is nested too deeply") from error
     except (OSError, ValueError, OverflowError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:

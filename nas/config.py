@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from nas.constraints import LATENCY_METRICS, METRICS, parse
 from nas.errors import ConfigError
-from search_spaces.reading import check, read_mapping
+from search_spaces.reading import check, hint, read_mapping
 from search_spaces.reading import parse as parse_yaml
 
 FEWEST_ANCHORS = 5
@@ -73,10 +73,13 @@ class SearchConfig(BaseModel):
     @classmethod
     def _known_objectives(cls, names: list[str]) -> list[str]:
         for name in names:
-            metric, _, device = name.partition("@")
-            if metric not in METRICS or (device and metric not in LATENCY_METRICS):
+            metric, sign, device = name.partition("@")
+            if metric not in METRICS:
+                raise ValueError(f"objectives must be metrics, but got {name!r}; {hint(metric, METRICS)}")
+            if sign and not (device and metric in LATENCY_METRICS):
                 raise ValueError(
-                    f"objectives must be of {', '.join(METRICS)} (latencies with @device), but got {name!r}"
+                    f"objectives of one device must read METRIC@DEVICE and be of {', '.join(LATENCY_METRICS)}, "
+                    f"but got {name!r}"
                 )
         return names
 

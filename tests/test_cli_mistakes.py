@@ -26,11 +26,26 @@ VALUES = [
     ([*DRY, "--objective", "quality", "--objective", "quality"], "objectives: 'quality' is given 2 times", "once"),
     ([*DRY, "--device", "raspberry-pi-5-8gb"], "devices: 'raspberry-pi-5-8gb' is given 2 times", "once"),
 ]
+FOLDER = str(Path(__file__).parent)
+NAMES = [
+    ([*DRY, "--objective", "qualty"], "nas: search: objectives must be metrics, but got 'qualty'; ", "'quality'?\n"),
+    ([*DRY, "--objective", "latency_ms@"], "METRIC@DEVICE", "but got 'latency_ms@'\n"),
+    ([*DRY, "--objective", "latency_ms@rpi"], "'@rpi' is no device of this search", "searched: raspberry-pi-5-8gb"),
+    ([*DRY, "--constraint", "latency_ms@raspberry-pi <= 4"], "<= 4': '@raspberry-pi' is no", "'raspberry-pi-5-8gb'?"),
+    ([*DRY, "--sampler", "ngsa2"], "'nsga2', 'nsga3', 'tpe', 'gp', 'random' or 'funnel' (got 'ngsa2')", "'nsga2'?"),
+    ([*DRY, "--constraint", "latency_ms <= 50% of basline"], "constraint 'latency_ms <= 50% of", "'baseline'?"),
+    ([*DRY, "--constraint", "params <= 50% of no.yaml"], "constraint 'params <= 50% of no.yaml': cannot", "check its"),
+    (["search", "FIL.yaml"], "cannot read FIL.yaml: there is no such file in", "did you mean 'FILE.yaml'?"),
+    (["search", "/none/at/all.yaml"], "there is no such file in /none/at; ", "check its name and folder"),
+    (["search", FOLDER], f"cannot read {FOLDER}: Is a directory", "give a file that can be read"),
+    ([*DRY[:-1], "no.yaml"], "cannot read no.yaml: there is no such file", "`nas devices detect --write no.yaml`"),
+    (["search", "--replay", "no.csv"], "cannot read no.csv: there is no such file in", "check its name and folder"),
+]
 REPLAYS = [
     (["search", "--replay", "t.csv", "--seed", "-3"], "seeds must be in 0..4294967295, but got -3 to 16", "--seed"),
     (["search", "--replay", "t.csv", "--seed", "4294967290"], "but got 4294967290 to 4294967309", "--repeats"),
 ]
-MISTAKES = [*USAGE, *VALUES, *REPLAYS]
+MISTAKES = [*USAGE, *VALUES, *NAMES, *REPLAYS]
 
 
 @pytest.mark.parametrize(("arguments", "rule", "next_step"), MISTAKES)

@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.errors import ConfigError
 from nas.quality.columns import THOUSANDS, Row
+from search_spaces.reading import unreadable
 
 SEPARATORS = ",;\t|"
 DECIMAL = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?%?", re.IGNORECASE)
@@ -23,7 +24,9 @@ def read_table(path: Path) -> list[Row]:
         raise ConfigError(f"a table ends in {', '.join(READERS)}, but got {path.name!r}")
     try:
         rows = read(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise ConfigError(unreadable(path, error)) from error
+    except (ValueError, csv.Error) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not rows:
         raise ConfigError(f"the table {path} has no rows; it needs one a trained model")
