@@ -45,7 +45,13 @@ REPLAYS = [
     (["search", "--replay", "t.csv", "--seed", "-3"], "seeds must be in 0..4294967295, but got -3 to 16", "--seed"),
     (["search", "--replay", "t.csv", "--seed", "4294967290"], "but got 4294967290 to 4294967309", "--repeats"),
 ]
-MISTAKES = [*USAGE, *VALUES, *NAMES, *REPLAYS]
+MISPLACED = [
+    ([*DRY, "--axis", "depth"], "--axis is of --replay TABLE only", "give the table, or leave it out"),
+    ([*DRY, "--repeats", "3"], "--repeats is of --replay TABLE only", "give the table, or leave it out"),
+    (["search", "--replay", "t.csv", "--dry-run", "--resume"], "--replay builds nothing", "read resume, dry-run"),
+    (["search", "--replay", "t.csv", "--space", "micro", "--from", "x"], "--replay builds", "read space, start_from"),
+]
+MISTAKES = [*MISPLACED, *USAGE, *VALUES, *NAMES, *REPLAYS]
 
 
 @pytest.mark.parametrize(("arguments", "rule", "next_step"), MISTAKES)
