@@ -166,7 +166,7 @@ def rows(database: Path, query: str) -> list[str]:
         (["search", "--set", "space.axes.encoder=[conv-mirco]", "--space", "micro"], "did you mean 'conv-micro'", 2),
         (["search", "--storage", "postgresql://127.0.0.1:1/none", "--space", "micro"], "does not answer", 2),
         (["search", "--out", "/proc/none", "--space", "micro"], "cannot make the run folder", 2),
-        (["search", "--space", "micro", "--constraint", "params <= 10"], "no candidate", 3),
+        (["search", "--space", "micro", "--constraint", "params <= 10"], "'params <= 10' is missed by", 3),
         (["report", "nowhere"], "no run at", 2),
     ],
 )
