@@ -1,4 +1,4 @@
-"""A mistake is one line with rule, value and next step, exit code 2, before torch is imported; nothing is left."""
+"""A mistake is one line with rule, value and next step, exit code 2, before torch is loaded; nothing is left."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ NAMES = [
     (["search", "/none/at/all.yaml"], "there is no such file in /none/at; ", "check its name and folder"),
     (["search", FOLDER], f"cannot read {FOLDER}: Is a directory", "give a file that can be read"),
     ([*DRY[:-1], "no.yaml"], "cannot read no.yaml: there is no such file", "`nas devices detect --write no.yaml`"),
+    (["search", "--replay", "no.csv", "--sampler", "tep"], "--replay has no sampler 'tep'", "did you mean 'tpe'?"),
     (["search", "--replay", "no.csv"], "cannot read no.csv: there is no such file in", "check its name and folder"),
 ]
 REPLAYS = [
@@ -63,7 +64,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], rule: str, 
     assert outcome.left == ()
 
 
-def test_no_mistake_waits_for_torch(tmp_path: Path) -> None:
+def test_no_mistake_waits_for_torch_or_optuna(tmp_path: Path) -> None:
     program = f"""
 import sys
 from cli.main import main
@@ -73,7 +74,7 @@ for arguments in {json.dumps([arguments for arguments, *_ in MISTAKES])}:
         main()
     except SystemExit as end:
         assert end.code == 2, arguments
-    assert "torch" not in sys.modules, arguments
+    assert not {{"torch", "optuna"}} & set(sys.modules), arguments
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
