@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from cli.console import talk
 
@@ -60,7 +61,9 @@ def main() -> None:
     from search_spaces import SpaceError
 
     try:
-        build_app()()
+        sys.exit(build_app()(prog_name="nas", standalone_mode=False))
+    except typer.TyperException as error:
+        _fail_usage(error)
     except (SpaceError, ProfileError, ProxyError) as error:
         _fail(str(error), EXIT_USAGE)
     except NasError as error:
@@ -72,7 +75,19 @@ def main() -> None:
         sys.exit(0)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail_usage(error: typer.TyperException) -> NoReturn:
+    """What Typer refuses, as one line; without a command it has printed the help already."""
+    said = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    if not said:
+        sys.exit(EXIT_USAGE)
+    if isinstance(error.__cause__, ValidationError):
+        value = repr(error.__cause__.errors()[0]["input"])
+        said += "" if value in said else f", but got {value}"
+    context = getattr(error, "ctx", None)
+    _fail(f"{said}; see `{context.command_path if context else 'nas'} --help`", EXIT_USAGE)
+
+
+def _fail(message: str, code: int) -> NoReturn:
     talk().print(f"nas: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 

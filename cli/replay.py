@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from cli.console import out, talk
 
@@ -28,17 +28,23 @@ def replay_table(
     quiet: bool,
 ) -> None:
     """Prints the share of the true front's hypervolume that each sampler reaches at each budget."""
+    from nas.config import MOST_SEED, SamplerName
     from nas.errors import ConfigError
     from nas.search import table
-    from nas.search.replay import BUDGETS, SAMPLERS, compare
     from search_spaces.reading import hint
 
-    if sampler is not None and sampler not in SAMPLERS:
-        raise ConfigError(f"--replay has no sampler {sampler!r}; {hint(sampler, SAMPLERS)}")
+    if not 0 <= seeds[0] <= seeds[-1] <= MOST_SEED:
+        raise ConfigError(
+            f"seeds must be in 0..{MOST_SEED}, but got {seeds[0]} to {seeds[-1]}; give another --seed or --repeats"
+        )
+    if sampler is not None and sampler not in get_args(SamplerName):
+        raise ConfigError(f"--replay has no sampler {sampler!r}; {hint(sampler, get_args(SamplerName))}")
     for name, value in (("trials", trials), ("workers", workers)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be 1 or more, but got {value}")
     read = table.read(file, objectives or OBJECTIVES, axes or ())
+    from nas.search.replay import BUDGETS, SAMPLERS, compare  # loads Optuna: only once everything is in order
+
     budgets = [budget for budget in BUDGETS if trials is None or budget < trials] + ([] if trials is None else [trials])
 
     if not quiet:

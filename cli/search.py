@@ -62,7 +62,9 @@ def search(
         Path | None, typer.Option(help="CSV or JSONL of evaluated designs: compare samplers on it, building nothing.")
     ] = None,
     axis: Annotated[list[str] | None, typer.Option(help="--replay: a column that is an axis; default: ours.")] = None,
-    repeats: Annotated[int, typer.Option(help="--replay: paired seeds, from --seed on.", min=2)] = 20,
+    repeats: Annotated[
+        int | None, typer.Option(help="--replay: paired seeds, from --seed on; default: 20.", min=2)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the resolved settings only.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")
@@ -86,14 +88,16 @@ def search(
         from cli.replay import replay_table
 
         unread = {name: value for name, value in flags.items() if name not in REPLAYED} | {
-            "file": file,
-            "set": settings,
-        }
+            "file": file, "set": settings, "resume": resumed or None, "dry-run": dry_run or None,
+        }  # fmt: skip
         if given := [name for name, value in unread.items() if value is not None]:
             raise ConfigError(f"--replay builds nothing and does not read {', '.join(given)}")
-        seeds = range(seed or 0, (seed or 0) + repeats)
+        seeds = range(seed or 0, (seed or 0) + (repeats or 20))
         replay_table(replay, objective, axis, sampler, trials, workers, seeds, json_=json_, quiet=quiet)
         return
+    if axis or repeats is not None:
+        flag = "--axis" if axis else "--repeats"
+        raise ConfigError(f"{flag} is of --replay TABLE only; give the table, or leave it out")
     config = configs.load(file, flags, settings or [])
     before = run_folder.find(str(Path(config.out) / (config.study or run_folder.LATEST))) if resumed else None
     if before:  # what is not given is as it was

@@ -19,6 +19,20 @@ SHIPPED = Path(__file__).parent
 LOCAL = "local"
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only; a key that a mapping holds twice is refused, where YAML's own loader takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if first := lines.get((key.tag, key.value)):
+                raise ValueError(f"key {key.value!r} is given twice, in lines {first} and {line}; keep one of them")
+            lines[key.tag, key.value] = line
+        return node
+
+
 def names() -> list[str]:
     """Names of the shipped profiles."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
@@ -38,7 +52,11 @@ def load(name_or_path: str) -> HardwareProfile:
             )
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except FileNotFoundError as error:
+        raise ProfileError(
+            f"cannot read {path}: there is no such file; `nas devices detect --write {path}` makes one of this machine"
+        ) from error
     except RecursionError as error:
         raise ProfileError(f"cannot read {path}: it is nested too deeply") from error
     except (OSError, ValueError, OverflowError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nas.constraints import LATENCY_METRICS, METRICS, parse
 from nas.errors import ConfigError
 from nas.inputs import beside
-from search_spaces.reading import check, read_mapping
+from search_spaces.reading import check, hint, read_mapping
 from search_spaces.reading import parse as parse_yaml
 
 FEWEST_ANCHORS = 5
 TRAIN_IMAGES = 1200
+MOST_SEED = 2**32 - 1  # that NumPy takes, and so Optuna
 SamplerName = Literal["nsga2", "nsga3", "tpe", "gp", "random", "funnel"]
 STORAGE_VARIABLE = "NAS_STORAGE"  # a storage URL with its password, which is never written down
 _LOGIN = re.compile(r"(://[^:/?#@]*):[^@]*@(?:[^/?]*@)?")  # ://user:PASSWORD@, also where the password holds an @
@@ -44,7 +45,7 @@ class SearchConfig(BaseModel):
     trials: int = Field(default=60, ge=1)
     timeout_s: float | None = Field(default=None, gt=0)
     workers: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     sampler: SamplerName = "nsga2"
     storage: str | None = None
     study: str | None = None
@@ -73,11 +74,22 @@ class SearchConfig(BaseModel):
     @classmethod
     def _known_objectives(cls, names: list[str]) -> list[str]:
         for name in names:
-            metric, _, device = name.partition("@")
-            if metric not in METRICS or (device and metric not in LATENCY_METRICS):
+            metric, sign, device = name.partition("@")
+            if metric not in METRICS:
+                raise ValueError(f"objectives must be metrics, but got {name!r}; {hint(metric, METRICS)}")
+            if sign and not (device and metric in LATENCY_METRICS):
                 raise ValueError(
-                    f"objectives must be of {', '.join(METRICS)} (latencies with @device), but got {name!r}"
+                    f"objectives of one device must read METRIC@DEVICE and be of {', '.join(LATENCY_METRICS)}, "
+                    f"but got {name!r}"
                 )
+        return names
+
+    @field_validator("objectives", "devices")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is given {names.count(name)} times; give it once")
         return names
 
     @field_validator("anchors")

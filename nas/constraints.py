@@ -8,16 +8,18 @@ where it is missed, but rules nothing out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.errors import ConfigError
-from search_spaces import Candidate, load_candidate
+from search_spaces import Candidate, SpaceError, load_candidate
 from search_spaces.reading import hint
+from search_spaces.references import references
 
 LATENCY_METRICS = ("ttft_ms", "tpot_ms", "latency_ms", "vision_ms")  # vision_ms: of the encoder alone
 METRICS = ("quality", *LATENCY_METRICS, "memory_gib", "params")
+BASELINE = "baseline"
 FORM = re.compile(
     r"^\s*(?P<metric>\w+)(?:@(?P<device>[\w.-]+))?\s*(?P<sign><=|>=)\s*(?P<number>[-+0-9.eE]+)\s*"
     r"""(?:%\s*of\s+(?P<reference>"[^"]+"|[^\s(]+))?\s*(?P<soft>\(soft\))?\s*$"""
@@ -71,14 +73,15 @@ def parse(text: str) -> Constraint:
         raise ConfigError(f"only {', '.join(LATENCY_METRICS)} take a device, but got {text!r}")
     reference = found["reference"] and found["reference"].strip('"')
     shown = text if reference is None else text.replace(found["reference"], Path(reference).name)
+    of_baseline = reference is not None and reference.lower() == BASELINE
     return Constraint(
         text=" ".join(shown.split()),
         metric=found["metric"],
         device=found["device"],
         upper=found["sign"] == "<=",
         bound=bound,
-        of_baseline=reference == "baseline",
-        of_file=None if reference in (None, "baseline") else reference,
+        of_baseline=of_baseline,
+        of_file=None if of_baseline else reference,
         soft=found["soft"] is not None,
     )
 
@@ -87,12 +90,27 @@ def resolve(constraint: Constraint, figure_of: Callable[[Candidate], float | Non
     """The constraint with an absolute bound where it speaks of a candidate file; any other comes back unchanged.
 
     `figure_of` gives the constraint's metric for that candidate, None when it is not known: then nothing changes.
-    Raises: SpaceError for a file that holds no candidate.
+    Raises: SpaceError, as `named_design`.
     """
     if constraint.of_file is None:
         return constraint
-    figure = figure_of(load_candidate(Path(constraint.of_file)))
+    figure = figure_of(named_design(constraint))
     return constraint if figure is None else replace(constraint, bound=constraint.bound / 100 * figure, of_file=None)
+
+
+def named_design(constraint: Constraint) -> Candidate:
+    """The candidate that a bound in percent speaks of, from its file or as published.
+
+    Raises: SpaceError with the constraint and the near miss.
+    """
+    assert constraint.of_file is not None
+    path, known = Path(constraint.of_file), [BASELINE, *references()]
+    try:
+        if path.name == constraint.of_file and path.suffix not in {".yaml", ".yml"} and path.name not in known:
+            raise SpaceError(f"no design named {path.name!r}; {hint(path.name, known)}")
+        return load_candidate(path)
+    except SpaceError as error:
+        raise SpaceError(f"constraint {constraint.text!r}: {error}") from error
 
 
 def for_devices(constraint: Constraint, devices: Sequence[str]) -> list[Constraint]:
@@ -112,11 +130,18 @@ def check_metric(metric: str, text: str) -> None:
         raise ConfigError(f"no metric named {metric!r} in {text!r}; {hint(metric, METRICS)}")
 
 
+def check_device(device: str, searched: Collection[str], where: str) -> None:
+    """Raises: ConfigError with the near miss when a search has no such device."""
+    if device not in searched:
+        raise ConfigError(f"{where}: '@{device}' is no device of this search; {hint(device, searched, 'searched')}")
+
+
 def value_of(metrics: Mapping[str, float], constraint: Constraint, first_device: str) -> float:
     """The metric a constraint speaks of, from a flat table; latencies are named `metric@device`."""
     if constraint.metric in LATENCY_METRICS:
         name = f"{constraint.metric}@{constraint.device or first_device}"
         if name not in metrics:
-            raise ConfigError(f"constraint {constraint.text!r} names a device that is not searched")
+            searched = [key.partition("@")[2] for key in metrics if key.startswith(f"{constraint.metric}@")]
+            check_device(constraint.device or first_device, searched, f"constraint {constraint.text!r}")
         return metrics[name]
     return metrics[constraint.metric]

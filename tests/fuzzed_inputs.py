@@ -39,6 +39,7 @@ class Outcome:
     code: int
     said: str
     trace: str
+    left: tuple[str, ...] = ()  # what it made in its folder
 
     @property
     def is_clean(self) -> bool:
@@ -58,7 +59,9 @@ def run_one(given: Input) -> Outcome:
         sys.argv = ["nas", *given.arguments]
         try:
             with redirect_stdout(said), redirect_stderr(said):
-                return Outcome(_code(), said.getvalue(), "")
+                code = _code()
+            left = tuple(sorted(path.name for path in folder.iterdir() if path.name != FILE))
+            return Outcome(code, said.getvalue(), "", left)
         except Exception:
             return Outcome(1, said.getvalue(), traceback.format_exc())
         finally:

@@ -171,7 +171,7 @@ def rows(database: Path, query: str) -> list[str]:
         (["search", "--cluster", "127.0.0.1:1", "--space", "micro"], "no Ray cluster answers", 2),
         (["search", "--set", "proxies=[synfolw]", "--space", "micro"], "did you mean 'synflow'", 2),
         (["search", "--from", "nowhere", "--space", "micro"], "no run at", 2),
-        (["search", "--space", "micro", "--constraint", "params <= 10"], "no candidate", 3),
+        (["search", "--space", "micro", "--constraint", "params <= 10"], "'params <= 10' is missed by", 3),
         (["report", "nowhere"], "no run at", 2),
     ],
 )

@@ -54,13 +54,17 @@ def test_percent_of_a_candidate_file_becomes_an_absolute_bound(tmp_path: Path) -
     assert resolve(constraint, lambda candidate: figures[candidate.key]).violation(31.0, None) == pytest.approx(1.0)
 
 
+def test_the_baseline_is_named_in_any_case() -> None:
+    assert parse("latency_ms <= 60% of Baseline").limit(50.0) == pytest.approx(30.0)
+
+
 def test_a_constraint_without_a_file_is_resolved_already() -> None:
     constraint = parse("latency_ms <= 60% of baseline")
     assert resolve(constraint, lambda _: 1.0) is constraint
 
 
 def test_a_file_that_holds_no_candidate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match="cannot read"):
+    with pytest.raises(SpaceError, match=r"constraint 'params <= 60% of .*none.yaml': cannot read"):
         resolve(parse(f"params <= 60% of {tmp_path}/none.yaml"), lambda _: 1.0)
 
 

@@ -13,7 +13,7 @@ from nas.errors import ConfigError
 from nas.pareto import front_mask, hypervolume
 from nas.search import table
 from nas.search.funnel import best_within, cost_limits, expected_gain
-from nas.search.replay import columns, compare, share, simulate
+from nas.search.replay import NOT_APPLICABLE, columns, compare, share, simulate
 
 SAMPLERS = ["random", "tpe", "nsga2", "nsga3", "funnel"]
 
@@ -178,9 +178,25 @@ def test_designs_of_foreign_parts_are_told_apart_by_their_columns(tmp_path: Path
 
 def test_a_table_whose_designs_are_alike_in_an_objective_is_refused(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"a": i, "quality": 1, "latency_ms": i} for i in range(4)]
-    read = table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a"])
-    with pytest.raises(ConfigError, match="no design is better than the worst"):
-        compare(read, ["funnel"], [4], range(2))
+    with pytest.raises(ConfigError, match=r"t.csv has .* better than the worst .*; give other --objective"):
+        table.read(written(tmp_path / "t.csv", rows), ["quality", "latency_ms"], ["a"])
+
+
+def test_a_column_that_is_named_twice_is_refused_and_one_without_a_name_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(",a,quality,latency_ms\n0,1,1,1\n1,2,2,2\n2,3,3,3\n", encoding="utf-8")
+    assert table.read(file, ["quality", "latency_ms"], ["a"]).size == 3
+    with pytest.raises(ConfigError, match=r"known: a, latency_ms, quality$"):
+        table.read(file, ["quality", "latency_ms"], ["zzz"])
+    file.write_text("a,,a ,quality,latency_ms\n0,1,1,1,1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"t.csv: its header names 'a' 2 times"):
+        table.read(file, ["quality", "latency_ms"], ["a"])
+
+
+def test_what_does_not_apply_is_said_where_all_samplers_are_compared(file: Path) -> None:
+    read = opened(file)
+    assert compare(read, ["tpe"], [2], range(2))["not_applicable"] == {}
+    assert compare(read, budgets=[2], seeds=range(2))["not_applicable"] == NOT_APPLICABLE
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "gp"])

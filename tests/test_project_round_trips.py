@@ -21,13 +21,13 @@ SPACES = [search_spaces.load(name) for name in search_spaces.names()]
 NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=20)
 WHOLE, POSITIVE = st.integers(1, 10**6), st.floats(1e-6, 1e6)
 CONFIGS = st.builds(
-    SearchConfig, space=NAMES, devices=st.lists(NAMES, min_size=1, max_size=3), study=st.none() | NAMES,
+    SearchConfig, space=NAMES, devices=st.lists(NAMES, min_size=1, max_size=3, unique=True), study=st.none() | NAMES,
     overrides=st.dictionaries(NAMES, st.lists(WHOLE | NAMES, max_size=3), max_size=2),
     objectives=st.sampled_from([["quality"], ["quality", "latency_ms"], ["latency_ms@pi", "memory_gib"]]),
     constraints=st.none() | st.just(["latency_ms <= 3", "memory_gib <= 1 (soft)"]), timeout_s=st.none() | POSITIVE,
     proxies=st.none() | st.lists(NAMES, max_size=2), trial_timeout_s=POSITIVE, trial_memory_gib=st.none() | POSITIVE,
     sampler=st.sampled_from(["nsga2", "tpe", "random"]), apart=st.booleans(), cluster=st.none() | NAMES,
-    candidates=st.lists(NAMES, max_size=2), seed=st.integers(0, 2**40), rungs=st.integers(1, 6),
+    candidates=st.lists(NAMES, max_size=2), seed=st.integers(0, configs.MOST_SEED), rungs=st.integers(1, 6),
     **dict.fromkeys(("trials", "workers", "train_steps"), WHOLE),
 )  # fmt: skip
 WORKLOADS = st.builds(

@@ -27,7 +27,7 @@ from nas.kept_arrays import read_kept
 from nas.model import load
 from nas.run_folder import RunFolder
 from nas.store import Store
-from search_spaces import catalogue
+from search_spaces import catalogue, reading
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cli", "nas", "proxies", "search_spaces", "hardware_profiles")
@@ -101,6 +101,29 @@ def test_yaml_that_breaks_parsers_is_one_line(
         reader(file)
     assert len(str(refused.value).splitlines()) == 1
     assert len(str(refused.value)) < 10_000
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=list(READERS))
+@pytest.mark.parametrize(
+    "text", ["space: micro\nseed: 1\nspace: pocket\n", "a:\n  space: 1\n\n  space: 2", "{space: 1,\n\nspace: 2}"]
+)
+def test_a_key_that_is_given_twice_is_refused_by_every_reader(
+    reader: Callable[[Path], object], text: str, tmp_path: Path
+) -> None:
+    file, lines = tmp_path / "twice.yaml", [place for place, line in enumerate(text.splitlines(), 1) if "space" in line]
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(REFUSALS, match=rf"twice.yaml: key 'space' is given twice, in lines {lines[0]} and {lines[1]};"):
+        reader(file)
+
+
+def test_keys_of_merged_mappings_may_be_given_again() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}"
+    assert reading.parse(text, "text", ConfigError) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("file", [f for p in PACKAGES for f in (ROOT / p).rglob("*.yaml")], ids=lambda file: file.name)
+def test_no_shipped_file_gives_a_key_twice(file: Path) -> None:
+    reading.parse(file.read_bytes(), str(file), ConfigError)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])

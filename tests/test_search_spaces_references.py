@@ -151,5 +151,5 @@ def test_a_baseline_and_a_constraint_speak_of_a_published_design_by_name() -> No
     params = cost(small, nas.workload.load("vqa-short")).params
     half = resolve(parse("params <= 50% of smolvlm-256m"), lambda candidate: params if candidate == small else None)
     assert half.limit(None) == params / 2
-    with pytest.raises(SpaceError, match=r"no reference design named 'fastvlm-0.6b'; did you mean 'fastvlm-0.5b'"):
+    with pytest.raises(SpaceError, match=r"no design named 'fastvlm-0.6b'; did you mean 'fastvlm-0.5b'"):
         resolve(parse("params <= 50% of fastvlm-0.6b"), lambda candidate: None)

@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.errors import ConfigError
 from nas.quality.columns import THOUSANDS, Row
+from search_spaces.reading import unreadable
 
 SEPARATORS = ",;\t|"
 DECIMAL = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?%?", re.IGNORECASE)
@@ -23,7 +24,9 @@ def read_table(path: Path) -> list[Row]:
         raise ConfigError(f"a table ends in {', '.join(READERS)}, but got {path.name!r}")
     try:
         rows = read(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise ConfigError(unreadable(path, error)) from error
+    except (ValueError, csv.Error) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not rows:
         raise ConfigError(f"the table {path} has no rows; it needs one a trained model")
@@ -33,17 +36,22 @@ def read_table(path: Path) -> list[Row]:
 def _read_csv(text: str) -> list[Row]:
     """Separated by whichever of comma, semicolon, tab and bar stands most often in the header, or else by blanks.
 
-    Where semicolons do it and some cell reads `0,5`, commas are those of decimals.
+    Where semicolons do it and some cell reads `0,5`, commas are those of decimals. A column without a name, as pandas
+    writes for its index, is left out.
     """
     header = text.partition("\n")[0]
     most = max(SEPARATORS, key=header.count)
     separator = most if most in header else " "
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator == " ")
+    names = [name.strip() for name in reader.fieldnames or ()]
+    for name in filter(None, names):
+        if names.count(name) > 1:
+            raise ValueError(f"its header names {name!r} {names.count(name)} times; give each column its own name")
     rows = []
     for row in reader:
         if None in row:
             raise ValueError(f"line {reader.line_num} has more cells than the header")
-        rows.append({name.strip(): value for name, value in row.items()})
+        rows.append({name.strip(): value for name, value in row.items() if name.strip()})
     if separator == ";" and any(_is_decimal(cell) for row in rows for cell in row.values()):
         rows = [{name: _with_point(cell) for name, cell in row.items()} for row in rows]
     return rows

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nas import constraints
 from nas.cost import cost
 from nas.cost_many import cost_of_candidates
 from nas.errors import NothingFeasibleError
+from nas.records import NO_LATENCY
 from nas.search.problem import Problem
 from search_spaces import Candidate
 
@@ -28,11 +29,24 @@ def fitting(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate
 
 
 def _fits(problem: Problem, memory_gib: float, params: int) -> bool:
-    if not all(profile.has_room(memory_gib) for profile in problem.profiles.values()):
-        return False
+    return not _misses(problem, memory_gib, params)
+
+
+def _misses(problem: Problem, memory_gib: float, params: int) -> dict[str, tuple[float, float]]:
+    """The limits on memory and params that are missed: by how much in their unit, and as a share of the limit."""
     found, baseline = {"memory_gib": memory_gib, "params": float(params)}, cost(problem.baseline, problem.workload)
-    simple = [c for c in problem.constraints if c.metric in found and c.of_file is None and not c.soft]
-    return all(c.violation(found[c.metric], float(getattr(baseline, c.metric))) <= 0 for c in simple)
+    missed = {}
+    for profile in problem.profiles.values():
+        usable = profile.memory.usable_gib.value
+        if usable is not None and not profile.has_room(memory_gib):
+            missed[f"memory.usable_gib of {profile.id} is {usable:g}"] = memory_gib - usable, memory_gib / usable - 1
+    for c in problem.constraints:
+        if c.metric in found and c.of_file is None and not c.soft:
+            reference = float(getattr(baseline, c.metric))
+            excess = c.violation(found[c.metric], reference)
+            if excess > 0:
+                missed[c.text] = excess, excess / c.limit(reference)
+    return missed
 
 
 def feasible(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:
@@ -48,18 +62,33 @@ def feasible(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:
         return max((missed[text] / limit for text, limit in limits.items() if text in missed), default=0.0)
 
     kept = [candidate for candidate in candidates if worst(candidate) <= 0]
-    if not kept:
-        if not candidates:
-            raise NothingFeasibleError(
-                "no candidate fits the memory or params limits; loosen them or choose a smaller space"
-            )
-        nearest = min(candidates, key=worst)
-        missed = {text: excess for text, excess in problem.violations(problem.metrics(nearest)).items() if excess > 0}
-        detail = "; ".join(f"{text!r} is missed by {excess:.4g}" for text, excess in missed.items())
-        raise NothingFeasibleError(
-            f"no candidate of {problem.space.name} meets the constraints; nearest: {nearest}: {detail}"
+    if kept:
+        return kept
+    if not candidates:
+        raise _nothing_fits(problem)
+    nearest = min(candidates, key=worst)
+    raise _infeasible(problem, nearest, problem.violations(problem.metrics(nearest)))
+
+
+def _nothing_fits(problem: Problem) -> NothingFeasibleError:
+    """Where no candidate is left to time: the one that is nearest to the limits on memory and params."""
+    survey = problem.space.survey
+    costs = cost_of_candidates(survey, problem.workload)
+    missed = [_misses(problem, *size) for size in zip(costs.memory_gib.tolist(), costs.params.tolist(), strict=True)]
+    if not all(missed):
+        return NothingFeasibleError(
+            f"no candidate of {problem.space.name} has a latency on {', '.join(problem.devices)}: {NO_LATENCY}"
         )
-    return kept
+    worst = [max(share for _, share in each.values()) for each in missed]
+    place = worst.index(min(worst))
+    return _infeasible(problem, survey[place], {text: excess for text, (excess, _) in missed[place].items()})
+
+
+def _infeasible(problem: Problem, nearest: Candidate, violations: Mapping[str, float]) -> NothingFeasibleError:
+    detail = "; ".join(f"{text!r} is missed by {excess:.4g}" for text, excess in violations.items() if excess > 0)
+    return NothingFeasibleError(
+        f"no candidate of {problem.space.name} meets the constraints; nearest: {nearest}: {detail}"
+    )
 
 
 def landmarks(candidates: list[Candidate], size_of: Callable[[Candidate], float]) -> list[Candidate]:

@@ -13,7 +13,7 @@ import hardware_profiles
 import nas.workload
 import proxies
 import search_spaces
-from hardware_profiles import HardwareProfile, ProfileError
+from hardware_profiles import HardwareProfile
 from nas import constraints
 from nas.config import SearchConfig
 from nas.constraints import Constraint
@@ -32,7 +32,7 @@ from nas.quality.prior import prior
 from nas.quality.structure import Structure
 from nas.records import Latency, Quality
 from nas.workload import Workload
-from search_spaces import Candidate, SearchSpace, load_candidate
+from search_spaces import Candidate, SearchSpace
 
 LOWER_IS_BETTER = (*constraints.LATENCY_METRICS, "memory_gib", "params")
 
@@ -202,7 +202,7 @@ class Problem:
 
         A device may die on the way: first come those of what constraints speak of, then of candidates spread at random.
         """
-        named = [load_candidate(Path(c.of_file)) for c in self.constraints if c.of_file is not None]
+        named = [constraints.named_design(c) for c in self.constraints if c.of_file is not None]
         runtime = self.config.runtime
         timed = [one for one in candidates if has_blocks(one, self.workload, runtime)]
         every = [self.baseline, *named, *random.Random(0).sample(timed, len(timed))]
@@ -248,14 +248,14 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     objectives = [each for name in config.objectives for each in _for_devices(name, list(profiles))]
     problem = Problem(config, space, profiles, workload, parsed, objectives)
     for constraint in problem.constraints:
-        if constraint.device and constraint.device not in profiles:
-            raise ProfileError(
-                f"constraint {constraint.text!r} names a device that is not searched: {', '.join(profiles)}"
-            )
+        if constraint.device:
+            constraints.check_device(constraint.device, profiles, f"constraint {constraint.text!r}")
+        if constraint.of_file and devices is None:  # a finished run may have outlived the file
+            constraints.named_design(constraint)
     for objective in config.objectives:
         device = objective.partition("@")[2]
-        if device and device not in profiles:
-            raise ProfileError(f"objective {objective!r} names a device that is not searched: {', '.join(profiles)}")
+        if device:
+            constraints.check_device(device, profiles, f"objective {objective!r}")
     return problem
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import ValidationError
 
 from nas.cost_rows import Matrix
-from nas.errors import ConfigError
 from nas.pareto import hypervolume
 from nas.quality.structure import Structure
 from nas.search.funnel import Funnel
@@ -93,10 +92,8 @@ def compare(
     workers: int = 1,
     progress: Progress = lambda what, done, of: None,
 ) -> dict[str, Any]:
-    """Every sampler at every budget over paired seeds; random is always among them. Raises: ConfigError."""
+    """Every sampler at every budget over paired seeds; random is always among them."""
     whole = hypervolume(table.gains.tolist(), table.reference)
-    if whole == 0:
-        raise ConfigError(f"no design is better than the worst in all of {', '.join(table.objectives)} at once")
     every = sorted({min(budget, table.size) for budget in budgets})
     shares: dict[str, Matrix] = {}
     rows = []
@@ -125,8 +122,8 @@ def compare(
     return {
         "objectives": list(table.objectives), "directions": list(table.directions), "axes": list(table.axes),
         "designs": table.size, "rows_incomplete": table.incomplete, "rows_repeated": table.repeated,
-        "seeds": list(seeds), "workers": workers, "results": rows,
-        "not_applicable": NOT_APPLICABLE, "most_evaluations": MOST_EVALUATIONS,
+        "seeds": list(seeds), "workers": workers, "results": rows, "most_evaluations": MOST_EVALUATIONS,
+        "not_applicable": NOT_APPLICABLE if set(SAMPLERS) <= set(samplers) else {},
     }  # fmt: skip
 
 

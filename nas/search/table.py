@@ -156,12 +156,18 @@ def read(path: Path, objectives: Sequence[str], axes: Sequence[str] = ()) -> Tab
     if len(found) < 2:
         raise ConfigError(f"{path} has fewer than two designs with numbers for all of {', '.join(names)}")
     signs = [1 if way == "max" else -1 for way in ways.values()]
+    gains = np.array([[number(row[name]) for name in names] for row in found.values()], dtype=float) * signs
+    if not (gains > gains.min(axis=0)).all(axis=1).any():
+        raise ConfigError(
+            f"{path} has no hypervolume: no design is better than the worst in all of {', '.join(names)} at once; "
+            f"give other --objective"
+        )
     return Table(
         {axis: _axis([dict(values)[axis] for values in found]) for axis in wanted},
         tuple(Design(place, values) for place, values in enumerate(found)),
         names,
         tuple(ways.values()),
-        np.array([[number(row[name]) for name in names] for row in found.values()], dtype=float) * signs,
+        gains,
         np.array([_seconds(row) for row in found.values()]),
         incomplete=len(rows) - len(whole),
         repeated=len(whole) - len(found),
