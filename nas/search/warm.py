@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas import config as configs
 from nas import run_folder
@@ -22,8 +23,10 @@ from nas.records import Evaluation
 from nas.run_folder import RunFolder
 from nas.search.evaluate import Outcome
 from nas.search.problem import Problem
-from nas.store import Store, connect
 from search_spaces import Candidate, load_candidate
+
+if TYPE_CHECKING:
+    from nas.store import Store
 
 SAME_TRAINING = ("train_steps", "train_images", "seed", "data")
 
@@ -50,6 +53,8 @@ def named(problem: Problem) -> list[Candidate]:
 
 def earlier_run(name: str, out: Path = Path("runs")) -> RunFolder:
     """The run that another begins with. Raises: RunError where it holds none."""
+    from nas.store import connect
+
     before = run_folder.find(name, out)
     earlier = configs.load(before.config_file, {}, [])
     if earlier.storage is None and not (before.path / run_folder.DATABASE).is_file():
@@ -63,6 +68,8 @@ def earlier_run(name: str, out: Path = Path("runs")) -> RunFolder:
 
 def warm_start(problem: Problem, folder: RunFolder, store: Store, say: Callable[[str], None]) -> WarmStart:
     """Reads the earlier run, takes its comparable trainings over, and says what it took. Raises: UserError."""
+    from nas.store import Store
+
     config, first = problem.config, named(problem)
     if config.start_from is None:
         return WarmStart(first)
