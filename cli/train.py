@@ -26,7 +26,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps; default: the run's, or the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of a candidate's training; a run has its own.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of a candidate's training; a run has its own.")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
 ) -> None:
     """Train on easy-vqa or --data and report the accuracy on what is held out; or an export by its two-stage recipe."""

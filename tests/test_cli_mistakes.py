@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from fuzzed_inputs import Input, run_one
 
+import hardware_profiles
+
 USAGE = [
     (["search", "--trials", "x"], "should be a valid integer", "but got 'x'; see `nas search --help`"),
     (["search", "--repeats", "1"], "greater than or equal to 2", "but got '1'; see `nas search --help`"),
@@ -20,11 +22,13 @@ USAGE = [
     (["serach"], "Did you mean 'search'?", "see `nas --help`"),
 ]
 DRY = ["search", "--dry-run", "--space", "micro", "--device", "raspberry-pi-5-8gb"]
+PROFILE = str(Path(hardware_profiles.__file__).parent / "raspberry-pi-5-8gb.yaml")
 VALUES = [
     ([*DRY, "--seed", "-1"], "seed: Input should be greater than or equal to 0", "(got -1)"),
     ([*DRY, "--seed", "5000000000"], "seed: Input should be less than or equal to 4294967295", "(got 5000000000)"),
     ([*DRY, "--objective", "quality", "--objective", "quality"], "objectives: 'quality' is given 2 times", "once"),
     ([*DRY, "--device", "raspberry-pi-5-8gb"], "devices: 'raspberry-pi-5-8gb' is given 2 times", "once"),
+    ([*DRY, "--device", PROFILE], "device raspberry-pi-5-8gb is given twice", "give it once"),
 ]
 FOLDER = str(Path(__file__).parent)
 NAMES = [

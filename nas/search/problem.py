@@ -225,7 +225,12 @@ def define(config: SearchConfig, devices: Path | None = None) -> Problem:
     """
     space = search_spaces.load(config.space, dict(config.overrides))
     names = sorted(map(str, devices.glob("*.yaml"))) if devices else config.devices
-    profiles = {profile.id: profile for profile in map(hardware_profiles.load, names)}
+    profiles: dict[str, HardwareProfile] = {}
+    for name in names:
+        profile = hardware_profiles.load(name)
+        if profile.id in profiles:
+            raise ConfigError(f"device {profile.id} is given twice, the second time as {name}; give it once")
+        profiles[profile.id] = profile
     check(config.runtime, config.dtype)
     for name in config.proxies or []:
         proxies.check(name)
