@@ -5,7 +5,7 @@
 HAND holds three designs of `pocket` that a careful engineer would pick for `latency_ms <= 40% of baseline` on this
 machine, stated before the search. The search trains anchors, fits its score on them and trains its finalists. As many
 random designs that keep the limit as the search has trained are trained once; the best of them stays. It, the designs by
-hand and three of the search's front are then trained by one recipe to one budget with each seed, and measured in the
+hand and `--kept` of the search's front are then trained by one recipe to one budget with each seed, and measured in the
 same rounds.
 
 With `--from RUN` a search for another workload takes the trainings over, so that only latency is new. Stages can be run
@@ -46,7 +46,6 @@ HAND = {
     "hand CNN": Candidate(encoder="efficientnet-lite0", resolution=224, projector="mlp", compression="none", compression_factor=1, lm_depth=6, **PARTS),
     "hand small": Candidate(encoder="efficientnet-lite0", resolution=160, projector="linear", compression="none", compression_factor=1, lm_depth=6, **PARTS),
 }  # fmt: skip
-KEPT = 3
 
 
 def main() -> None:
@@ -58,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--train-steps", type=int, default=120)
     arguments.add_argument("--train-images", type=int, default=1200)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--kept", type=int, default=3, help="designs of the search's front, spread over it")
     arguments.add_argument("--workers", type=int, default=2, help="trainings at a time; set OMP_NUM_THREADS=1")
     arguments.add_argument("--study", default="proof")
     arguments.add_argument("--from", dest="start_from")
@@ -114,7 +114,7 @@ def search(given: argparse.Namespace) -> None:
 
 
 def designs(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str, Candidate]:
-    """The three by hand, and of the search's trained front as many; its trainings, by its own seed, are taken over."""
+    """The three by hand, and those kept of the search's trained front; its trainings, by its own seed, are taken over."""
     problem = known(folder)
     with closing(Store(folder.default_storage)) as store:
         trainings = store.trainings(folder.study)
@@ -123,7 +123,7 @@ def designs(given: argparse.Namespace, folder: run_folder.RunFolder) -> dict[str
                 place(given, key, one.seed).parent.mkdir(parents=True, exist_ok=True)
                 place(given, key, one.seed).write_text(json.dumps(one.accuracy_open), encoding="utf-8")
         found = list(trained_front(problem, completed(store.evaluations(folder.study)), trainings).values())
-    kept = [found[at] for at in pareto.spread(KEPT, range(len(found)))]
+    kept = [found[at] for at in pareto.spread(given.kept, range(len(found)))]
     return HAND | {f"search {number}": one for number, one in enumerate(kept, 1)}
 
 
