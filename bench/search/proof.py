@@ -182,35 +182,27 @@ def measure(given: argparse.Namespace, groups: dict[str, Candidate]) -> None:
 
 
 def show(groups: dict[str, Candidate], trained: dict[str, list[float]], latency: dict[str, list[float]]) -> None:
-    """Every design, then accuracy at equal latency and latency at equal accuracy, against each design by hand."""
-    from scipy.stats import t
+    """Every design, then each found against each by hand; a design's seeds speak of that design alone (Welch)."""
+    from scipy.stats import ttest_1samp, ttest_ind
 
-    seeds = len(next(iter(trained.values())))
-    spread = float(np.sqrt(np.mean([np.var(values, ddof=1) for values in trained.values()])))
-    degrees = len(trained) * (seeds - 1)
-    half = float(t.ppf(0.975, degrees)) * spread / np.sqrt(seeds)
     mean = {name: float(np.mean(values)) for name, values in trained.items()}
-    print(f"\n95 % intervals of means over {seeds} seeds, by the deviation pooled over designs ({spread:.3f})")
+    print(f"\n95 % intervals of means over {len(next(iter(trained.values())))} seeds, each by its own seeds")
     for name, candidate in groups.items():
-        ms, low, high = latency[name]
-        print(f"{name:12} {mean[name]:.3f} +- {half:.3f}  {ms:6.1f} ms [{low:.1f}, {high:.1f}]  {candidate}")
-    kinds = ("search", "random")
-    for name in HAND:
+        low, high = ttest_1samp(trained[name], 0.0).confidence_interval()
+        ms, fastest, slowest = latency[name]
+        print(
+            f"{name:12} {mean[name]:.3f} [{low:.3f}, {min(high, 1):.3f}]  {ms:6.1f} ms [{fastest:.1f}, {slowest:.1f}]  {candidate}"
+        )
+    found = [name for name in groups if name.startswith("search")]
+    for name in [*HAND, "random"]:
         print(f"\nagainst {name}: {mean[name]:.3f} in {latency[name][0]:.1f} ms")
-        for kind in kinds:
-            own = [one for one in groups if one.startswith(kind)]
-            within = [one for one in own if latency[one][0] <= latency[name][0]]
-            best = max(within, key=lambda one: mean[one], default=None)
-            if best:
-                gain = mean[best] - mean[name]
-                print(f"  {kind}, as fast or faster: {best}, accuracy {gain:+.3f} +- {half * np.sqrt(2):.3f}")
-            as_good = [one for one in own if mean[one] >= mean[name]]
-            quick = min(as_good, key=lambda one: latency[one][0], default=None)
-            if quick:
-                ms, low, high = (100 * value / latency[name][0] for value in latency[quick])
-                print(f"  {kind}, as good or better: {quick}, {ms:.0f} % [{low:.0f}, {high:.0f}] of the latency")
-            if not best and not quick:
-                print(f"  {kind}: nothing as fast, and nothing as good")
+        for one in found if name == "random" else [*found, "random"]:
+            low, high = ttest_ind(trained[one], trained[name], equal_var=False).confidence_interval()
+            share, least, most = (100 * value / latency[name][0] for value in latency[one])
+            print(
+                f"  {one:10} accuracy {mean[one] - mean[name]:+.3f} [{low:+.3f}, {high:+.3f}] "
+                f"in {share:.0f} % [{least:.0f}, {most:.0f}] of the latency"
+            )
 
 
 if __name__ == "__main__":
