@@ -101,6 +101,7 @@ def test_the_verdict_names_the_best_trained_and_says_that_the_score_was_wrong(fo
     assert KEYS[1] in best and "0.900 [0.870, 0.930] trained:short" in best and f"{BLIND:.3f}" in best
     assert "20.0 [18.0, 22.0] ms measured" in best
     assert "of the one pair that training tells apart, the score ordered 0 right" in ranking and "no proof" in ranking
+    assert f"nas train candidates/{KEYS[1]}.yaml --steps 100 --seed N" in found["verdict"][2]
     assert found["baseline_check"]["score"]["kendall_tau"] == -1
 
 
