@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.environment import environment
-from nas.errors import RunError, StorageError
+from nas.errors import ConfigError, RunError, StorageError
+from search_spaces.reading import read_mapping
 
 CONFIG, ENV, DATABASE = "config.resolved.yaml", "env.json", "study.db"
 LATEST = "latest"
@@ -137,5 +138,13 @@ def find(run: str, out: Path = Path("runs")) -> RunFolder:
     """A run by its folder, its study name, or `latest`. Raises: RunError."""
     for path in (out / run, Path(run)) if run == LATEST else (Path(run), out / run):
         if (path / CONFIG).is_file():
-            return RunFolder(path.resolve())
+            return _named_as_its_study(RunFolder(path.resolve()))
     raise RunError(f"no run at {run!r}: {Path(run) / CONFIG} does not exist; runs are listed by: ls {out}")
+
+
+def _named_as_its_study(folder: RunFolder) -> RunFolder:
+    """Raises: RunError for a folder that was renamed; what the database holds is of the study."""
+    study = read_mapping(folder.config_file, ConfigError).get("study")
+    if study is not None and study != folder.study:
+        raise RunError(f"{folder.path} holds study {study!r}; a run's folder has the name of its study: rename it back")
+    return folder

@@ -61,6 +61,10 @@ def test_a_run_is_what_it_was_after_its_files_change_and_from_anywhere(mine: Pat
     assert json.loads(report.stdout)["front"] == found["front"]
     assert json.loads(report.stdout)["search"]["space_size"] == found["search"]["space_size"]
 
+    moved.rename(tmp_path / "renamed")
+    refused = nas("report", "renamed", cwd=tmp_path)
+    assert refused.returncode == 2 and "holds study 'own'" in refused.stderr
+
 
 def test_what_a_file_names_is_sought_beside_it_first(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "run.yaml").write_text("space: c/small.yaml\nconstraints: ['latency_ms <= 50% of c/ok.yaml (soft)']\n")
