@@ -61,8 +61,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
         again = f"nas train candidates/{finalists[0]['key']}.yaml --steps {finalists[0]['trained']['steps']} --seed N"
         lines.append(f"Prediction against training: {found['baseline_check']['verdict']}.")
         lines.append(
-            "Intervals of accuracy are of the questions held out, after one training; by another seed a short one may "
-            f"end elsewhere: {again}."
+            "Intervals of accuracy: of the questions held out, after one training; by another seed a short one may end "
+            f"elsewhere ({again})."
         )
     errors = found["composed_against_measured"]
     if errors:
