@@ -55,7 +55,7 @@ class SearchConfig(BaseModel):
     rungs: int = Field(
         default=1, ge=1, le=6, description="of training: each halves the candidates and doubles the steps"
     )
-    train_steps: int = Field(default=120, ge=1)
+    train_steps: int = Field(default=240, ge=1)
     train_images: int = Field(default=TRAIN_IMAGES, ge=10, description="or clips of sound; at most")
     data: str | None = Field(
         default=None, description="folder of LLaVA JSON to train on; None = easy-vqa for designs that see"

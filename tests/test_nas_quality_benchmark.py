@@ -52,7 +52,7 @@ TRAINED = [
     ("efficientnet-lite1", 112, "linear", "none", 1, 2, 0.359),
     ("efficientnet-lite2", 112, "linear", "pixel-shuffle", 49, 2, 0.499),
 ]
-# By the default recipe, 120 steps on 1,200 pictures, of 2026-11-30.
+# By the default recipe of 2026-11-30: 120 steps on 1,200 pictures.
 LONGER = [
     # what depth does to two sights (one seed), designs by hand (three), random ones (one)
     ("efficientnet-lite0", 192, "mlp", "avgpool", 4, 8, 0.966),

@@ -54,7 +54,7 @@ def main() -> None:
     arguments.add_argument("--trials", type=int, default=60)
     arguments.add_argument("--anchors", type=int, default=6)
     arguments.add_argument("--finalists", type=int, default=6)
-    arguments.add_argument("--train-steps", type=int, default=120)
+    arguments.add_argument("--train-steps", type=int, default=240)
     arguments.add_argument("--train-images", type=int, default=1200)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments.add_argument("--kept", type=int, default=3, help="designs of the search's front, spread over it")

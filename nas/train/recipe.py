@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Recipe:
     """What every finalist of a run is trained by. Published in its report."""
 
-    steps: int = 120
+    steps: int = 240
     images: int = 6  # a step
     questions: int = 6  # an image
     lm_rate: float = 3e-4
