@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from stored_runs import designs, evaluation, failed, stored_run, this_device
+from test_project_layering import run_and_tell
 from typer.testing import CliRunner
 
 from cli.main import build_app
 from nas.errors import ConfigError, RunError
 
 DEVICE = this_device()
-ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "timm", "ray", "optuna", "sklearn", "torchvision")
 
 
@@ -76,19 +73,8 @@ def test_a_run_is_like_itself(run: Path) -> None:
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--format", "md"], ["--failures"]])
 def test_a_report_waits_for_no_library_of_models(run: Path, form: list[str]) -> None:
-    code = (
-        f"import sys\nsys.argv = {['nas', 'report', str(run), *form]!r}\n"
-        "from cli.main import main\n"
-        "try:\n    main()\n"
-        f"finally:\n    print('LOADED', [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = run_and_tell(["report", str(run), *form], HEAVY)
+    done.check_returncode()
     assert done.stdout and "LOADED []" in done.stderr, done.stderr
 
 

@@ -76,23 +76,28 @@ def test_no_file_is_called_utils_common_base_manager_or_helper() -> None:
     assert not [path for path in sources() if path.stem in vague]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["spaces", "list"], ["search", "--space", "pokcet"], ["devices", "list"]],
-    ids=["help", "spaces-list", "bad-space", "devices-list"],
-)
-def test_light_commands_load_no_heavy_library(arguments: list[str]) -> None:
+def run_and_tell(arguments: list[str], libraries: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """`nas` with these arguments in a process of its own, which at its end names those of the libraries it loaded."""
     code = (
         "import sys, atexit\n"
-        f"atexit.register(lambda: print('LOADED', [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr))\n"
+        f"atexit.register(lambda: print('LOADED', [m for m in {libraries!r} if m in sys.modules], file=sys.stderr))\n"
         f"sys.argv = ['nas', *{arguments!r}]\n"
         "from cli.main import main\nmain()"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["spaces", "list"], ["search", "--space", "pokcet"], ["devices", "list"]],
+    ids=["help", "spaces-list", "bad-space", "devices-list"],
+)
+def test_light_commands_load_no_heavy_library(arguments: list[str]) -> None:
+    done = run_and_tell(arguments, HEAVY)
     assert "LOADED []" in done.stderr, done.stderr

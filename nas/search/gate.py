@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from nas import constraints
 from nas.cost import cost
 from nas.cost_many import cost_of_candidates
 from nas.errors import NothingFeasibleError
@@ -54,11 +53,7 @@ def feasible(problem: Problem, candidates: list[Candidate]) -> list[Candidate]:
 
     def worst(candidate: Candidate) -> float:
         missed = problem.violations(problem.metrics(candidate))
-        limits = {
-            c.text: abs(c.limit(constraints.value_of(problem.baseline_metrics, c, problem.devices[0])))
-            for c in problem.constraints
-            if not c.soft
-        }
+        limits = {c.text: abs(problem.limit(c)) for c in problem.constraints if not c.soft}
         return max((missed[text] / limit for text, limit in limits.items() if text in missed), default=0.0)
 
     kept = [candidate for candidate in candidates if worst(candidate) <= 0]

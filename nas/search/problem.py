@@ -163,12 +163,19 @@ class Problem:
         for constraint in self.constraints:
             if constraint.metric == "quality" and self.config.anchors and not self.anchored:
                 continue
-            reference = None
-            if constraint.of_baseline:
-                reference = constraints.value_of(self.baseline_metrics, constraint, self.devices[0])
             value = constraints.value_of(metrics, constraint, self.devices[0])
-            found[constraint.text] = constraint.violation(value, reference)
+            found[constraint.text] = constraint.violation(value, self._reference(constraint))
         return found
+
+    def limit(self, constraint: Constraint) -> float:
+        """The bound of a constraint, in its metric's unit."""
+        return constraint.limit(self._reference(constraint))
+
+    def _reference(self, constraint: Constraint) -> float | None:
+        """What a bound in percent of the baseline is a share of; others need nothing of the baseline."""
+        if not constraint.of_baseline:
+            return None
+        return constraints.value_of(self.baseline_metrics, constraint, self.devices[0])
 
     def breaks(self, violations: Mapping[str, float]) -> bool:
         """Whether a constraint that is not soft is missed."""

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from nas import config as configs
-from nas.constraints import value_of
 from nas.cost import cost
 from nas.cost_many import cost_of_candidates
 from nas.errors import NothingFeasibleError, NotMeasuredError, RunError, RunnerError
@@ -57,7 +56,7 @@ def resolve(folder: RunFolder, constraints: Sequence[str]) -> dict[str, Any]:
             known |= {one.key: one for one in solved or []}
             how = SIDES if solved is not None else f"{KNOWN}, as {why_not}"
         weighed = weigh(problem, [one for key, one in known.items() if key in fit or key not in surveyed])
-        bounds = _bounds(problem)
+        bounds = {one.text: problem.limit(one) for one in problem.constraints}
     except NotMeasuredError as error:
         raise RunError(f"a constraint speaks of a design that was not measured in this run: {error}") from error
     looked_at = problem.space.size if how == SIDES else len(known)
@@ -100,15 +99,6 @@ def _entry(problem: Problem, candidate: Candidate) -> dict[str, Any]:
         "params": bill.params, "params_label": PARAMS_LABEL,
         "wishes_missed": [one.text for one in problem.constraints if one.soft and violations.get(one.text, 0.0) > 0],
     }  # fmt: skip
-
-
-def _bounds(problem: Problem) -> dict[str, float]:
-    """Of each constraint, in its metric's unit."""
-    found = {}
-    for one in problem.constraints:
-        reference = value_of(problem.baseline_metrics, one, problem.devices[0]) if one.of_baseline else None
-        found[one.text] = one.limit(reference)
-    return found
 
 
 def _nearest(problem: Problem, known: Sequence[Candidate], bounds: Mapping[str, float]) -> str:
